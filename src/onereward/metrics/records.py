@@ -1,0 +1,69 @@
+"""What evaluation writes and the report reads: judge's answers, evaluated edits and their scores, one row each."""
+
+from dataclasses import dataclass
+
+from onereward.terms import Dimension, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The judge's two answers about one preference: the pair shown winner first and loser first.
+
+    Log-odds are log P(yes) - log P(no); a judge that is right says a positive number to `winner_first` and a negative
+    one to `loser_first`. `variant` is the way of asking (`query.Variant`) or `untuned`.
+    """
+
+    triplet_id: str
+    task: Task
+    dimension: Dimension
+    variant: str
+    winner_first: float
+    loser_first: float
+
+    @property
+    def log_odds(self) -> float:
+        """Mean log-odds of both orders that the winner is the better image."""
+        return (self.winner_first - self.loser_first) / 2
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the mean of the two log-odds is on the right side; an exact tie is wrong."""
+        return self.log_odds > 0
+
+    @property
+    def flips(self) -> bool:
+        """Whether the answer flips with the order, as it should."""
+        return (self.winner_first > 0) != (self.loser_first > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One editor's image of one triplet, pasted back into the source, as PNG bytes.
+
+    `drift` is the mean absolute difference outside the mask before paste-back, in grey levels (0 to 255).
+    `seed` keys the noise, which every editor of an evaluation shares.
+    """
+
+    triplet_id: str
+    task: Task
+    prompt: str
+    editor: str
+    image: bytes
+    drift: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One scorer's number in [0, 1], higher is better, for one edit in one dimension.
+
+    Two editors differ in a triplet where their scores differ by more than `dead_band`.
+    """
+
+    triplet_id: str
+    task: Task
+    dimension: Dimension
+    editor: str
+    scorer: str
+    value: float
+    dead_band: float
