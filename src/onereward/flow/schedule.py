@@ -1,0 +1,47 @@
+"""The sampler's times: t = 1 is noise, t = 0 the image (the paper uses two conventions, docs/paper.md maps them)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """How FLUX spends more steps on noise in larger images: mu is linear in the number of image tokens."""
+
+    base_tokens: int = 256
+    max_tokens: int = 4096
+    base_mu: float = 0.5
+    max_mu: float = 1.15
+
+    def mu(self, image_tokens: int) -> float:
+        slope = (self.max_mu - self.base_mu) / (self.max_tokens - self.base_tokens)
+        return image_tokens * slope + (self.base_mu - slope * self.base_tokens)
+
+
+def shifted_times(steps: int, image_tokens: int, shift: Shift | None = None) -> Tensor:
+    """`steps + 1` float32 times from 1 down to 0, exponentially shifted for the image's size (default: FLUX's shift).
+
+    Equal to diffusers' `FlowMatchEulerDiscreteScheduler` with dynamic shifting, as `FluxFillPipeline` drives it.
+    """
+    if steps < 1:
+        raise ValueError(f"got {steps} sampling steps, expected at least 1")
+    even = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).to(torch.float32)
+    # A tensor, since torch turns number / tensor into number * reciprocal, which rounds otherwise than numpy's division.
+    scale = torch.full_like(even, math.exp((shift or Shift()).mu(image_tokens)))
+    shifted = scale / (scale + (1 / even - 1))
+    return torch.cat([shifted, torch.zeros(1)])
+
+
+def steps_within(times: Tensor, low: float, high: float) -> list[int]:
+    """The steps whose time lies in [low, high]: the noise levels from which the policy may jump ([t1, t2], line 6).
+
+    The range is given in sigma, not in step numbers: one step number means another noise level at another resolution.
+    """
+    steps = [step for step, time in enumerate(times[:-1].tolist()) if low <= time <= high]
+    if not steps:
+        listed = ", ".join(f"{time:.3f}" for time in times[:-1].tolist())
+        raise ValueError(f"no sampling step has a time in [{low}, {high}]: widen the range; the times are {listed}")
+    return steps
