@@ -1,0 +1,75 @@
+import io
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from onereward.store.images import (
+    decode_image,
+    decode_mask,
+    encode_png,
+    image_to_tensor,
+    mask_to_tensor,
+    tensor_to_image,
+)
+
+sides = st.integers(1, 9)
+pixels_HW3 = st.tuples(sides, sides).flatmap(lambda size: arrays(numpy.uint8, (*size, 3)))
+levels_HW = st.tuples(sides, sides).flatmap(lambda size: arrays(numpy.uint8, size))
+
+
+@given(pixels_HW3)
+@settings(max_examples=50, deadline=None)
+def test_an_image_survives_the_file_and_the_tensor(pixels: numpy.ndarray) -> None:
+    image = Image.fromarray(pixels)
+    assert numpy.array_equal(decode_image(encode_png(image)), pixels)
+    tensor = image_to_tensor(image)
+    assert tensor.shape == (3, *pixels.shape[:2]) and tensor.min() >= -1 and tensor.max() <= 1
+    assert numpy.array_equal(tensor_to_image(tensor), pixels)
+
+
+@given(levels_HW)
+@settings(max_examples=50, deadline=None)
+def test_a_mask_is_one_where_it_is_white(levels: numpy.ndarray) -> None:
+    mask = decode_mask(encode_png(Image.fromarray(levels)))
+    assert numpy.array_equal(mask, levels)
+    assert torch.equal(mask_to_tensor(mask), torch.from_numpy((levels >= 128).astype(numpy.float32))[None])
+
+
+def test_black_is_minus_one_and_white_is_one() -> None:
+    tensor = image_to_tensor(Image.fromarray(numpy.array([[[0, 255, 51]]], dtype=numpy.uint8)))
+    assert torch.allclose(tensor.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
+
+
+def test_a_tensor_beyond_the_range_is_clamped() -> None:
+    image = tensor_to_image(torch.tensor([-3.0, 0.0, 7.0]).view(3, 1, 1))
+    assert image.getpixel((0, 0)) == (0, 128, 255)
+
+
+def test_the_file_depends_on_the_pixels_alone() -> None:
+    plain = Image.new("RGB", (4, 3), (10, 20, 30))
+    tagged = plain.copy()
+    tagged.info["icc_profile"] = b"profile"
+    assert encode_png(plain) == encode_png(tagged)
+
+
+def test_a_rotated_photograph_comes_out_upright() -> None:
+    photo = Image.new("RGB", (40, 20))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # the camera was held upright: turn a quarter clockwise to view
+    buffer = io.BytesIO()
+    photo.save(buffer, format="JPEG", exif=exif)
+    assert decode_image(buffer.getvalue()).size == (20, 40)
+
+
+def test_transparency_is_refused_and_corruption_is_named() -> None:
+    with pytest.raises(ValueError, match=r"RGBA.*convert"):
+        encode_png(Image.new("RGBA", (2, 2)))
+    whole = encode_png(Image.effect_noise((32, 32), 50))
+    for broken in (b"", b"no image", whole[: len(whole) // 2]):
+        with pytest.raises(ValueError, match=r"mask of triplet 7 .*replace or remove"):
+            decode_mask(broken, "mask of triplet 7")
