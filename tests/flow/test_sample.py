@@ -28,13 +28,15 @@ def test_denoise_by_hand() -> None:
 def test_denoise_then_jump_by_hand_at_each_samples_own_step() -> None:
     # Step 0: 10 * (1 - 1) = 0. Step 1: 10 * .8 * (1 - .8) = 1.6. Step 2: 10 * .8 * .7 * (1 - .5) = 2.8.
     jumped = denoise_then_jump(doubling, latents(10.0, 10.0, 10.0), TIMES, torch.tensor([0, 1, 2]))
-    assert jumped.flatten().tolist() == pytest.approx([0.0, 1.6, 2.8])
+    assert jumped.x0_hat_BLC.flatten().tolist() == pytest.approx([0.0, 1.6, 2.8])
+    assert jumped.latents_BLC.flatten().tolist() == pytest.approx([10.0, 8.0, 5.6])
+    assert jumped.t_B.tolist() == TIMES[:3].tolist()
 
 
 def test_the_jump_finds_the_image_of_a_straight_flow_from_every_step() -> None:
     image, noise = latents(3.0, -1.0, 0.5), latents(0.1, 2.0, -0.7)
     jumped = denoise_then_jump(lambda x, t: noise - image, noise, TIMES, torch.tensor([0, 1, 2]))
-    assert torch.allclose(jumped, image, atol=1e-6)
+    assert torch.allclose(jumped.x0_hat_BLC, image, atol=1e-6)
 
 
 def test_a_jump_from_the_last_step_is_full_denoising() -> None:
@@ -46,7 +48,8 @@ def test_a_jump_from_the_last_step_is_full_denoising() -> None:
         return field
 
     last = torch.tensor([2, 2])
-    assert torch.allclose(denoise_then_jump(velocity, noise, TIMES, last), denoise(velocity, noise, TIMES), atol=1e-6)
+    jumped = denoise_then_jump(velocity, noise, TIMES, last)
+    assert torch.allclose(jumped.x0_hat_BLC, denoise(velocity, noise, TIMES), atol=1e-6)
 
 
 def test_samples_do_not_depend_on_their_batch() -> None:
@@ -55,8 +58,8 @@ def test_samples_do_not_depend_on_their_batch() -> None:
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         return torch.tanh(x) * t[:, None, None]
 
-    together = denoise_then_jump(velocity, noise, TIMES, steps)
-    alone = [denoise_then_jump(velocity, noise[b : b + 1], TIMES, steps[b : b + 1]) for b in range(4)]
+    together = denoise_then_jump(velocity, noise, TIMES, steps).x0_hat_BLC
+    alone = [denoise_then_jump(velocity, noise[b : b + 1], TIMES, steps[b : b + 1]).x0_hat_BLC for b in range(4)]
     assert torch.equal(together, torch.cat(alone))
 
 
@@ -81,7 +84,7 @@ def test_only_the_jump_is_graded() -> None:
         graded.append(field.requires_grad)
         return field
 
-    denoise_then_jump(velocity, latents(10.0), TIMES, torch.tensor([2])).sum().backward()
+    denoise_then_jump(velocity, latents(10.0), TIMES, torch.tensor([2])).x0_hat_BLC.sum().backward()
     assert graded == [False, False, True]
     # x at step 2 is 5.6 whatever the weight's gradient there: d/dw (x - .5 w x) = -2.8, not the full -8.36.
     assert weight.grad is not None

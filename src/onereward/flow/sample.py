@@ -4,6 +4,7 @@ Shape legend: B batch, L latent tokens, C token channels. velocity = noise - x_0
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -45,7 +46,17 @@ def jump(velocity: Velocity, latents_BLC: Tensor, t_B: Tensor) -> Tensor:
     return latents_BLC - t_B[:, None, None] * velocity(latents_BLC, t_B)
 
 
-def denoise_then_jump(velocity: Velocity, noise_BLC: Tensor, times: Tensor, jump_B: Tensor) -> Tensor:
-    """x0_hat: no gradient up to each sample's own step `jump_B`, then one graded step (line 8 of Algorithm 1)."""
+@dataclass(frozen=True, kw_only=True)
+class Jump:
+    """A jump to the image: `x0_hat_BLC` carries the gradient, `latents_BLC` at times `t_B` is where it left from."""
+
+    x0_hat_BLC: Tensor
+    latents_BLC: Tensor
+    t_B: Tensor
+
+
+def denoise_then_jump(velocity: Velocity, noise_BLC: Tensor, times: Tensor, jump_B: Tensor) -> Jump:
+    """No gradient up to each sample's own step `jump_B`, then one graded step to x0_hat (line 8 of Algorithm 1)."""
     latents_BLC = denoise_to(velocity, noise_BLC, times, jump_B)
-    return jump(velocity, latents_BLC, times[jump_B].to(latents_BLC.device))
+    t_B = times[jump_B].to(latents_BLC.device)
+    return Jump(x0_hat_BLC=jump(velocity, latents_BLC, t_B), latents_BLC=latents_BLC, t_B=t_B)

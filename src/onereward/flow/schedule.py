@@ -29,7 +29,7 @@ def shifted_times(steps: int, image_tokens: int, shift: Shift | None = None) -> 
     if steps < 1:
         raise ValueError(f"got {steps} sampling steps, expected at least 1")
     even = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).to(torch.float32)
-    # A tensor, since torch turns number / tensor into number * reciprocal, which rounds otherwise than numpy's division.
+    # A tensor: torch turns number / tensor into number * reciprocal, which rounds otherwise than numpy's division.
     scale = torch.full_like(even, math.exp((shift or Shift()).mu(image_tokens)))
     shifted = scale / (scale + (1 / even - 1))
     return torch.cat([shifted, torch.zeros(1)])
