@@ -1,0 +1,59 @@
+"""What every test runs under: one thread, no network, a cache of its own, and loud skips of what this machine lacks."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("onereward", deadline=None)
+settings.load_profile("onereward")
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_chromium() -> bool:
+    return shutil.which("chromium") is not None
+
+
+def _has_postgres() -> bool:
+    return shutil.which("postgres") is not None or any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+
+
+_NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "gpu": (_has_cuda, "needs a CUDA device"),
+    "browser": (_has_chromium, "needs Chromium: apt-get install chromium"),
+    "postgres": (_has_postgres, "needs PostgreSQL: apt-get install postgresql"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for mark, (is_there, reason) in _NEEDS.items():
+        needy = [item for item in items if item.get_closest_marker(mark)]
+        if needy and not is_there():
+            for item in needy:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    for _, reason in _NEEDS.values():
+        count = sum(reason in text for text in reasons)
+        if count:
+            terminalreporter.write_line(f"NOT RUN: {count} tests, {reason}", red=True, bold=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEREWARD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
