@@ -1,0 +1,238 @@
+"""Pretrain the toy editor: flow matching of FluxTransformer2DModel in Fill form on endless toy scenes.
+
+    OMP_NUM_THREADS=1 python experiments/pretrain_editor/train.py --vae work/vae --run work/editor --minutes 60
+
+Run again with the same --run to go on from its checkpoint; `--decay` makes this leg's learning rate fall linearly to
+zero (the last leg). CLIP and T5 text encoders are trained with the transformer. Latents are normalised as FLUX's:
+(z - shift) * scale. Time: t = 1 is noise, velocity = noise - x_0.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FluxFillPipeline
+from einops import rearrange
+from torch import Tensor, nn
+
+from onereward.seeds import numpy_generator
+from onereward.terms import Task
+from onereward.toy.editor_model import TEXT_LENGTH, build_scheduler, build_text_encoders, build_tokenizers, build_transformer
+from onereward.toy.scenes import make_scene
+
+TASKS = {Task.FILL: 0.3, Task.EXTEND: 0.2, Task.REMOVE: 0.14, Task.TEXT: 0.36}
+FIRST_INDEX = 1_000_000  # pretraining scenes lie beyond every index that the demo draws
+REMOVE_NOISE = 0.06  # share of removal targets that keep the object: real editors have this fault
+PROMPT_DROP = 0.1
+OUTSIDE_WEIGHT = 0.2
+BUFFER = 60_000
+
+
+class Editor(nn.Module):
+    """The trained parts, so that one optimizer, one average and one checkpoint hold them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clip_tokenizer, self.t5_tokenizer = build_tokenizers()
+        self.clip, self.t5 = build_text_encoders(self.clip_tokenizer, self.t5_tokenizer)
+        self.transformer = build_transformer()
+        self.register_buffer("text_ids", torch.zeros(TEXT_LENGTH, 3), persistent=False)
+        rows = torch.arange(8).repeat_interleave(8)
+        image_ids = torch.stack([torch.zeros(64, dtype=torch.long), rows, torch.arange(8).repeat(8)], 1).float()
+        self.register_buffer("image_ids", image_ids, persistent=False)
+
+    def tokens(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
+        options = {"padding": "max_length", "max_length": TEXT_LENGTH, "truncation": True, "return_tensors": "pt"}
+        return self.clip_tokenizer(prompts, **options).input_ids, self.t5_tokenizer(prompts, **options).input_ids
+
+    def forward(self, latents: Tensor, t: Tensor, cond: Tensor, ids: tuple[Tensor, Tensor], guidance: Tensor) -> Tensor:
+        pooled = self.clip(ids[0]).pooler_output
+        embeds = self.t5(ids[1])[0]
+        return self.transformer(
+            hidden_states=torch.cat([latents, cond], 2),
+            timestep=t,
+            guidance=guidance,
+            pooled_projections=pooled,
+            encoder_hidden_states=embeds,
+            txt_ids=self.text_ids,
+            img_ids=self.image_ids,
+            return_dict=False,
+        )[0]
+
+
+def pack(x: Tensor) -> Tensor:
+    return rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
+
+
+def pack_mask(mask_BHW: Tensor) -> Tensor:
+    """8x8 unshuffle in FLUX, 4x4 here, then 2x2 packing."""
+    return pack(rearrange(mask_BHW, "b (h p) (w q) -> b (p q) h w", p=4, q=4))
+
+
+class Buffer:
+    """A ring of encoded scenes; every batch brings some fresh ones."""
+
+    def __init__(self, vae: AutoencoderKL, first: int) -> None:
+        self.vae, self.next, self.size = vae, first, 0
+        self.target = torch.zeros(BUFFER, 64, 32, dtype=torch.float16)
+        self.masked = torch.zeros(BUFFER, 64, 32, dtype=torch.float16)
+        self.mask = torch.zeros(BUFFER, 64, 64, dtype=torch.bool)
+        self.prompts: list[str] = [""] * BUFFER
+        self.where = 0
+
+    @torch.no_grad()
+    def add(self, count: int) -> None:
+        images, masks = [], []
+        rows = [(self.where + i) % BUFFER for i in range(count)]
+        for row in rows:
+            rng = numpy_generator("pretrain-editor", self.next)
+            task = rng.choice(list(TASKS), p=list(TASKS.values()))
+            scene = make_scene("train", self.next, Task(task))
+            keeps = scene.task is Task.REMOVE and rng.random() < REMOVE_NOISE
+            images += [scene.source_HW3 if keeps else scene.truth_HW3, scene.hole_HW3]
+            masks.append(scene.mask_HW)
+            self.prompts[row] = scene.prompt
+            self.next += 1
+        mask = torch.from_numpy(np.stack(masks))
+        x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        x[1::2] *= ~mask[:, None]  # the hole is exactly 0 in [-1, 1]
+        z = self.vae.encode(x).latent_dist.mode()
+        z = pack((z - self.vae.config.shift_factor) * self.vae.config.scaling_factor).half()
+        index = torch.tensor(rows)
+        self.target[index], self.masked[index], self.mask[index] = z[0::2], z[1::2], mask
+        self.where = (self.where + count) % BUFFER
+        self.size = min(BUFFER, self.size + count)
+
+    def batch(self, fresh: int, size: int) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+        first = self.where
+        self.add(fresh)
+        rows = [(first + i) % BUFFER for i in range(fresh)]
+        rows += torch.randint(self.size, (size - fresh,)).tolist()
+        index = torch.tensor(rows)
+        mask = self.mask[index].float()
+        cond = torch.cat([self.masked[index].float(), pack_mask(mask)], 2)
+        return self.target[index].float(), cond, mask, [self.prompts[r] for r in rows]
+
+
+def loss_of(model: Editor, batch: tuple[Tensor, Tensor, Tensor, list[str]], bf16: bool) -> Tensor:
+    target, cond, mask, prompts = batch
+    size = len(prompts)
+    dropped = ["" if d else p for p, d in zip(prompts, (torch.rand(size) < PROMPT_DROP).tolist(), strict=True)]
+    t = torch.sigmoid(torch.randn(size) * 1.1 + 0.3)
+    t = torch.where(torch.rand(size) < 0.2, torch.rand(size), t)
+    noise = torch.randn(target.shape)
+    noisy = (1 - t[:, None, None]) * target + t[:, None, None] * noise
+    guidance = 1 + 4 * torch.rand(size)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        velocity = model(noisy, t, cond, model.tokens(dropped), guidance)
+    inside = (rearrange(mask, "b (h p) (w q) -> b (h w) (p q)", p=8, q=8).amax(2) > 0).float()
+    weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * inside
+    error = (velocity.float() - (noise - target)).square().mean(2)
+    return (weight * error).sum() / weight.sum()
+
+
+def optimizers(model: Editor, rate: float, muon: bool) -> list[torch.optim.Optimizer]:
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "transformer_blocks" in n and "norm" not in n]
+    chosen = {id(p) for p in matrices} if muon else set()
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    out: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    ]
+    if muon:
+        out.append(torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+    return out
+
+
+def export(model: Editor, vae: AutoencoderKL, average: dict[str, Tensor], folder: Path) -> None:
+    """An ordinary FluxFillPipeline folder with the averaged weights."""
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(average)
+    FluxFillPipeline(
+        scheduler=build_scheduler(),
+        vae=vae,
+        text_encoder=model.clip,
+        tokenizer=model.clip_tokenizer,
+        text_encoder_2=model.t5,
+        tokenizer_2=model.t5_tokenizer,
+        transformer=model.transformer,
+    ).save_pretrained(folder)
+    model.load_state_dict(kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--fresh", type=int, default=10)
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--muon", action="store_true")
+    parser.add_argument("--fp32", action="store_true")
+    parser.add_argument("--decay", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    model = Editor()
+    vae = AutoencoderKL.from_pretrained(args.vae).eval()
+    optims = optimizers(model, args.rate, args.muon)
+    average = {k: v.clone() for k, v in model.state_dict().items()}
+    step, spent, first = 0, 0.0, FIRST_INDEX + args.seed * 100_000_000
+    args.run.mkdir(parents=True, exist_ok=True)
+    file = args.run / "checkpoint.pt"
+    if file.exists():
+        state = torch.load(file)
+        model.load_state_dict(state["model"])
+        for o, s in zip(optims, state["optimizers"], strict=True):
+            o.load_state_dict(s)
+        average, step, spent, first = state["average"], state["step"], state["minutes"], state["next"]
+        torch.manual_seed(args.seed + step)
+    buffer = Buffer(vae, first)
+    buffer.add(2000)
+
+    def save() -> None:
+        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optims], "average": average}
+        state |= {"step": step, "minutes": spent + (time.time() - start) / 60, "next": buffer.next}
+        torch.save(state, file.with_suffix(".tmp"))
+        file.with_suffix(".tmp").rename(file)
+
+    start, saved, losses = time.time(), time.time(), []
+    while (elapsed := (time.time() - start) / 60) < args.minutes:
+        rate = args.rate * min(1.0, (step + 1) / 300)
+        if args.decay:
+            rate *= 1 - elapsed / args.minutes
+        for o in optims:
+            for group in o.param_groups:
+                group["lr"] = rate
+        loss = loss_of(model, buffer.batch(args.fresh, args.batch), not args.fp32)
+        for o in optims:
+            o.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for o in optims:
+            o.step()
+        step += 1
+        losses.append(loss.item())
+        decay = min(0.999, step / (step + 10))
+        with torch.no_grad():
+            for k, v in model.state_dict().items():
+                average[k].lerp_(v, 1 - decay)
+        if step % 200 == 0:
+            line = {"step": step, "minutes": round(spent + elapsed, 2), "loss": round(sum(losses) / len(losses), 5)}
+            print(json.dumps(line | {"rate": rate, "scenes": buffer.next - first}), flush=True)
+            losses.clear()
+        if time.time() - saved > 180:
+            save()
+            export(model, vae, average, args.run / "export")
+            saved = time.time()
+    save()
+    export(model, vae, average, args.run / "export")
+
+
+if __name__ == "__main__":
+    main()

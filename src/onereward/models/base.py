@@ -1,0 +1,58 @@
+"""What the algorithm asks of an editor and of a judge; every model family answers to these two protocols.
+
+Shape legend: B batch, H W pixels, L latent tokens, C token channels, K queries.
+Images are float in [-1, 1], masks are 1 where new, t = 1 is noise and t = 0 the image,
+velocity = noise - x_0, x_t = (1 - t) x_0 + t noise, so x_0 = x_t - t * velocity.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+Condition = Any
+"""What `Editor.encode` returns and `Editor.velocity`/`decode` take: opaque to the algorithm, batch first."""
+
+
+class Editor(Protocol):
+    """A mask-guided flow model: pi in the paper. The transformer is the part that training changes."""
+
+    transformer: nn.Module
+
+    def encode(self, image_B3HW: Tensor, mask_B1HW: Tensor, prompts: Sequence[str]) -> Condition:
+        """Everything about (I_src, M, P) that does not depend on the policy; no gradient."""
+        ...
+
+    def noise(self, condition: Condition, sample_keys: Sequence[tuple[int | str, ...]]) -> Tensor:
+        """Initial latents `noise_BLC`, sample b drawn from `torch_generator(*sample_keys[b])` alone."""
+        ...
+
+    def times(self, condition: Condition, steps: int) -> Tensor:
+        """The sampler's times, `steps + 1` numbers from 1 down to 0, shifted for this resolution."""
+        ...
+
+    def velocity(
+        self, latents_BLC: Tensor, t_B: Tensor, condition: Condition, *, transformer: nn.Module | None = None
+    ) -> Tensor:
+        """velocity_BLC at time t (one a sample) with `transformer` (default: the editor's own)."""
+        ...
+
+    def decode(self, latents_BLC: Tensor, condition: Condition) -> Tensor:
+        """image_B3HW in [-1, 1] (not clamped); differentiable."""
+        ...
+
+
+class Judge(Protocol):
+    """The pairwise reward model: r_phi in the paper."""
+
+    def log_odds(
+        self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], *, second_grad: bool = True
+    ) -> Tensor:
+        """log P(yes) - log P(no) per sample and query, `log_odds_BK`; differentiable in the images."""
+        ...
+
+    def prob_yes(
+        self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], *, second_grad: bool = True
+    ) -> Tensor:
+        """P("yes": the first image is better), `prob_BK`; differentiable in the images."""
+        ...
