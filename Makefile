@@ -9,7 +9,7 @@ STAMP := $(VENV)/installed
 export OMP_NUM_THREADS := 1
 WORKERS ?= 2
 
-.PHONY: install demo test check lint soak
+.PHONY: install demo test check lint docs soak
 
 install: $(STAMP)
 
@@ -35,6 +35,9 @@ lint: install
 	$(BIN)/lint-imports
 
 check: lint test
+
+docs: install
+	$(BIN)/python -m docs.reference.write_cli
 
 soak: install
 	mkdir -p docs/soak
