@@ -147,6 +147,14 @@ def test_readme_tree_is_the_tree() -> None:
     assert shown == real
 
 
+def test_readme_commands_parse() -> None:
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^onereward .*$", text, re.MULTILINE)]
+    assert commands
+    for words in commands:
+        verb_parser(words[1]).parse_args(words[2:])
+
+
 def test_documents_link_to_files_that_exist() -> None:
     for document in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
