@@ -1,0 +1,85 @@
+"""With which settings each candidate is made: drawn at random, so that the best and the worst of N differ (Sec. 4.2).
+
+The paper randomises "key inference parameters" without naming them; here they are the number of steps, the guidance,
+true CFG, the scale of the initial noise (below 1 flat and washed out, above 1 restless), and the seed.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+from onereward.models.contract import Contract
+from onereward.seeds import python_generator, seed_for
+
+_STEP_SHARES = (0.4, 0.6, 0.8, 1.2)
+_GUIDANCE_SHARES = (0.5, 1.5)
+_TRUE_CFG = (1.0, 2.0, 3.5)
+_NOISE_SCALES = (0.85, 1.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """`candidates` outputs a triplet with settings drawn from these choices and (low, high) ranges.
+
+    Steps and true CFG are choices, so that samples which share them fill a batch; true CFG 1 is none. `batch_size` is
+    part of the config because it moves the last bits of a sum, so now and then a pixel by one grey level.
+    """
+
+    candidates: int
+    seed: int
+    steps: tuple[int, ...]
+    guidance: tuple[float, float]
+    true_cfg: tuple[float, ...]
+    noise_scale: tuple[float, float]
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.candidates < 2:
+            raise ValueError(f"got --candidates {self.candidates}, expected 2 or more: a vote needs a best and a worst")
+        if not self.steps or min(self.steps) < 1 or not self.true_cfg or min(self.true_cfg) < 1:
+            raise ValueError(
+                f"got --steps {self.steps} and --true-cfg {self.true_cfg}, expected one or more numbers from 1 up"
+            )
+        for name, (low, high) in {"guidance": self.guidance, "noise-scale": self.noise_scale}.items():
+            if not 0 <= low <= high:
+                raise ValueError(f"got --{name} {low} {high}, expected LOW HIGH with 0 <= LOW <= HIGH")
+        if self.batch_size < 1:
+            raise ValueError(f"got --batch-size {self.batch_size}, expected 1 or more")
+
+
+def config_around(contract: Contract, *, candidates: int, seed: int) -> GenerateConfig:
+    """Choices and ranges around an editor's own settings: .4-1.2 of its steps, half to one and a half its guidance."""
+    return GenerateConfig(
+        candidates=candidates,
+        seed=seed,
+        steps=tuple(sorted({max(1, round(share * contract.steps)) for share in _STEP_SHARES})),
+        guidance=(_GUIDANCE_SHARES[0] * contract.guidance, _GUIDANCE_SHARES[1] * contract.guidance),
+        true_cfg=tuple(sorted({*_TRUE_CFG, contract.true_cfg})),
+        noise_scale=_NOISE_SCALES,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What made one candidate. Its noise is `torch_generator(seed, "candidate")`, times `noise_scale`."""
+
+    steps: int
+    guidance: float
+    true_cfg: float
+    noise_scale: float
+    seed: int
+
+    def to_json(self) -> str:
+        """The settings as kept with a candidate; `paste_back`: outside the mask it has the source's pixels."""
+        return json.dumps({**asdict(self), "paste_back": True}, sort_keys=True)
+
+
+def draw_settings(config: GenerateConfig, triplet_id: str, index: int) -> Settings:
+    """Settings of candidate `index` of a triplet: a function of the seed, the triplet and the index alone."""
+    random = python_generator(config.seed, triplet_id, index, "candidate settings")
+    return Settings(
+        steps=random.choice(config.steps),
+        guidance=round(random.uniform(*config.guidance), 3),
+        true_cfg=random.choice(config.true_cfg),
+        noise_scale=round(random.uniform(*config.noise_scale), 3),
+        seed=seed_for(config.seed, triplet_id, index, "candidate"),
+    )
