@@ -1,8 +1,8 @@
 """Pairs of toy pictures with known visible attributes: what pretraining asks the judge about.
 
-A picture is a scene's background with something drawn into the edited region (an object or a sign, perhaps not what the
-prompt said, perhaps warped or faint) and perhaps one defect. Everything that a question may ask is a field; nothing here
-knows the oracle, and no editor made any of these pixels.
+A picture is a scene's background with something drawn into the edited region (an object or a sign, perhaps not what
+the prompt said, perhaps warped or faint) and perhaps one defect. Everything that a question may ask is a field; nothing
+here knows the oracle, and no editor made any of these pixels.
 """
 
 from dataclasses import dataclass, replace

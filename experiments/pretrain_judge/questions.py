@@ -1,6 +1,7 @@
 """Dense questions about the visible attributes of one or two toy pictures, each answered by one token.
 
-None of them is a preference dimension: they ask what is there, where, how large, how bright, how damaged, which is more.
+None of them is a preference dimension: they ask what is there, where, how large, how bright, how damaged, and which
+image has more of it.
 """
 
 from collections.abc import Callable
@@ -8,10 +9,9 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
+from pictures import DEFECTS, Picture
 
 from onereward.toy.scenes import HUES, LETTERS, SHAPES, SIZE, Floats, object_prompt, sign_prompt
-
-from pictures import DEFECTS, Picture
 
 ORDINALS = ("first", "second")
 PLACES = {"upper left": (0, 0), "upper right": (0, 1), "lower left": (1, 0), "lower right": (1, 1)}

@@ -1,0 +1,197 @@
+"""Pretrains the toy judge on dense questions about toy pictures; run again to continue.
+
+    OMP_NUM_THREADS=1 python experiments/pretrain_judge/train.py --minutes 60
+
+Checkpoints lie in the git-ignored work/pretrain_judge/, progress in log.jsonl beside this file; `--export FOLDER`
+writes the averaged weights as an ordinary transformers folder instead of training.
+"""
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pictures import make_pair
+from questions import ANSWERS, Pair, Question, ask
+from torch import Tensor
+from torch.nn import functional
+
+from onereward.ema import frozen_copy, update_average
+from onereward.models.attention import SDPA_FLOAT32
+from onereward.models.qwen_pixels import PixelRules
+from onereward.models.qwen_vl import QwenVLJudge
+from onereward.seeds import numpy_generator
+from onereward.toy.judge_model import (
+    new_toy_judge,
+    save_judge_folder,
+    toy_image_processor,
+    toy_judge_config,
+    toy_judge_tokenizer,
+    toy_texts,
+)
+
+HERE = Path(__file__).parent
+WORK = Path("work/pretrain_judge")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    seed: int = 0
+    batch: int = 16
+    questions: int = 6
+    learning_rate: float = 1e-3
+    warm_up: int = 300
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+    decay: float = 0.999
+    vision_layers: int = 4
+    text_layers: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    first_B3HW: Tensor
+    second_B3HW: Tensor
+    questions: list[list[Question]]
+
+
+def make_batch(split: str, step: int, config: Config) -> Batch:
+    """Batch `step` of a split: a function of the config's seed, the step and the place in the batch alone."""
+    pairs, questions = [], []
+    for place in range(config.batch):
+        pictures = make_pair(split, config.seed, step, place)
+        pair = Pair(pictures=pictures, pixels=(pictures[0].pixels(), pictures[1].pixels()))
+        rng = numpy_generator("judge-questions", split, config.seed, step, place)
+        pairs.append(pair)
+        questions.append(ask(pair, rng, config.questions))
+    first, second = (
+        torch.from_numpy(np.stack([pair.pixels[which] for pair in pairs])).float().permute(0, 3, 1, 2) * 2 - 1
+        for which in range(2)
+    )
+    return Batch(first_B3HW=first, second_B3HW=second, questions=questions)
+
+
+def answers(judge: QwenVLJudge, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits_NV and the right tokens_N of all N questions of the batch."""
+    with torch.autocast("cpu", torch.bfloat16):
+        texts = [[question.text for question in asked] for asked in batch.questions]
+        grid = judge.pixels.merged_grid(*batch.first_B3HW.shape[-2:])
+        logits = judge.answer_logits(judge.see(batch.first_B3HW), judge.see(batch.second_B3HW), texts, grid)
+    words = [question.answer for asked in batch.questions for question in asked]
+    tokens = judge.tokenizer(words, add_special_tokens=False)["input_ids"]
+    assert all(len(ids) == 1 for ids in tokens), "every answer is one token"
+    return logits.flatten(0, 1).float(), torch.tensor(tokens)[:, 0]
+
+
+def new_judge(config: Config) -> QwenVLJudge:
+    corpus = [*toy_texts(), *ANSWERS]
+    for index in range(1000):
+        pictures = make_pair("train", "vocabulary", index)
+        pair = Pair(pictures=pictures, pixels=(pictures[0].pixels(), pictures[1].pixels()))
+        rng = numpy_generator("judge-vocabulary", index)
+        corpus += [question.text.partition(" The prompt of")[0] for question in ask(pair, rng, 8)]
+    tokenizer = toy_judge_tokenizer(corpus)
+    shape = toy_judge_config(tokenizer, text_layers=config.text_layers, vision_layers=config.vision_layers)
+    model = new_toy_judge(shape, config.seed)
+    model.set_attn_implementation(SDPA_FLOAT32)
+    return QwenVLJudge(model, tokenizer, PixelRules.of(toy_image_processor(), 448 * 448))
+
+
+@torch.no_grad()
+def accuracy(judge: QwenVLJudge, config: Config, batches: int) -> dict[str, float]:
+    """Share of right answers by family on validation pictures."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for step in range(batches):
+        batch = make_batch("validation", step, config)
+        logits, tokens = answers(judge, batch)
+        hits = (logits.argmax(-1) == tokens).tolist()
+        families = [question.family for asked in batch.questions for question in asked]
+        for family, hit in zip(families, hits, strict=True):
+            right[family].append(hit)
+            right["all"].append(hit)
+    return {family: round(float(np.mean(hits)), 3) for family, hits in sorted(right.items())}
+
+
+def save(path: Path, state: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def log(record: dict[str, object], path: Path) -> None:
+    line = json.dumps(record)
+    print(line, flush=True)
+    with path.open("a") as file:
+        file.write(line + "\n")
+
+
+def train(config: Config, minutes: float, checkpoint: Path, log_path: Path) -> None:
+    judge = new_judge(config)
+    average = QwenVLJudge(frozen_copy(judge.model), judge.tokenizer, judge.pixels)
+    optimizer = torch.optim.AdamW(
+        judge.model.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+    )
+    step = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        judge.model.load_state_dict(state["model"])
+        average.model.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+    started, seen = time.monotonic(), []
+    while time.monotonic() - started < 60 * minutes:
+        rate = config.learning_rate * min(1.0, (step + 1) / config.warm_up)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        logits, tokens = answers(judge, make_batch("train", step, config))
+        loss = functional.cross_entropy(logits, tokens)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(judge.model.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+        update_average(average.model, judge.model, min(config.decay, 1 - 1 / (step + 1)))
+        seen.append((loss.item(), float((logits.argmax(-1) == tokens).float().mean())))
+        if step % 100 == 0:
+            figures = {
+                "loss": round(np.mean([x for x, _ in seen]), 4),
+                "right": round(np.mean([x for _, x in seen]), 4),
+            }
+            log({"step": step, "seconds": round(time.monotonic() - started), **figures}, log_path)
+            seen.clear()
+        if step % 500 == 0:
+            whole = {"model": judge.model, "average": average.model, "optimizer": optimizer}
+            save(checkpoint, {"step": step, **{name: part.state_dict() for name, part in whole.items()}})
+        if step % 2000 == 0:
+            log({"step": step, "validation": accuracy(average, config, 40)}, log_path)
+
+
+def export(config: Config, checkpoint: Path, folder: Path) -> None:
+    judge = new_judge(config)
+    judge.model.load_state_dict(torch.load(checkpoint, weights_only=True)["average"])
+    save_judge_folder(folder, judge.model, judge.tokenizer)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--name", default="checkpoint", help="of the checkpoint and, unless it is the default, its log")
+    parser.add_argument("--export", type=Path)
+    parser.add_argument("--vision-layers", type=int, default=4)
+    arguments = parser.parse_args()
+    config = Config(vision_layers=arguments.vision_layers)
+    checkpoint = WORK / f"{arguments.name}.pt"
+    if arguments.export:
+        export(config, checkpoint, arguments.export)
+    else:
+        log_path = HERE / "log.jsonl" if arguments.name == "checkpoint" else WORK / f"{arguments.name}.jsonl"
+        train(config, arguments.minutes, checkpoint, log_path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""From images to Qwen2.5-VL's patches, differentiably, equal to the stock image processor on uint8 images.
+
+Shape legend: B batch, H W pixels, N patches of one image (2x2 merge blocks together), D numbers of a patch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelRules:
+    """What a checkpoint's `preprocessor_config.json` says about pixels; `mean` and `std` are of RGB in [0, 1]."""
+
+    patch_size: int
+    merge_size: int
+    temporal_patch_size: int
+    min_pixels: int
+    max_pixels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, processor: Qwen2VLImageProcessorPil, max_pixels: int) -> "PixelRules":
+        """The processor's rules, its limit on pixels lowered to `max_pixels`."""
+        longest = min(int(processor.size["longest_edge"]), max_pixels)
+        return cls(
+            patch_size=int(processor.patch_size),
+            merge_size=int(processor.merge_size),
+            temporal_patch_size=int(processor.temporal_patch_size),
+            min_pixels=min(int(processor.size["shortest_edge"]), longest),
+            max_pixels=longest,
+            mean=tuple(processor.image_mean),
+            std=tuple(processor.image_std),
+        )
+
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width the judge sees: multiples of patch x merge within the limits; ValueError beyond 200:1."""
+        factor = self.patch_size * self.merge_size
+        resized: tuple[int, int] = smart_resize(height, width, factor, self.min_pixels, self.max_pixels)
+        return resized
+
+    def merged_grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the language model's tokens for an image of this size."""
+        factor = self.patch_size * self.merge_size
+        tall, wide = self.target_size(height, width)
+        return tall // factor, wide // factor
+
+
+def to_patches(image_B3HW: Tensor, rules: PixelRules) -> Tensor:
+    """patches_BND of images in [-1, 1] (clamped): resized, CLIP-normalised, both temporal copies equal."""
+    grey = ((image_B3HW + 1) * 127.5).clamp(0, 255)
+    grey = _resize(grey, *rules.target_size(*image_B3HW.shape[-2:]))
+    mean = grey.new_tensor(rules.mean)[:, None, None]
+    std = grey.new_tensor(rules.std)[:, None, None]
+    patches = rearrange(
+        (grey / 255 - mean) / std,
+        "b c (gh mh ph) (gw mw pw) -> b (gh gw mh mw) c ph pw",
+        mh=rules.merge_size,
+        mw=rules.merge_size,
+        ph=rules.patch_size,
+        pw=rules.patch_size,
+    )
+    return repeat(patches, "b n c ph pw -> b n (c t ph pw)", t=rules.temporal_patch_size)
+
+
+def _resize(grey_B3HW: Tensor, height: int, width: int) -> Tensor:
+    """Antialiased bicubic as Pillow 12 does it: horizontally, then vertically, clamped to [0, 255] after each pass."""
+    for size in ((grey_B3HW.shape[-2], width), (height, width)):
+        if size != tuple(grey_B3HW.shape[-2:]):
+            grey_B3HW = functional.interpolate(grey_B3HW, size, mode="bicubic", antialias=True).clamp(0, 255)
+    return grey_B3HW
+
+
+def grid_thw(rules: PixelRules, height: int, width: int, count: int) -> Tensor:
+    """`image_grid_thw` of `count` images of one size: frames, rows and columns of patches."""
+    rows, columns = rules.merged_grid(height, width)
+    return torch.tensor([[1, rows * rules.merge_size, columns * rules.merge_size]]).expand(count, 3)
