@@ -1,0 +1,89 @@
+"""Votes -> preferences: one pair from each vote that is no skip (Sec. 4.2, Fig. 2)."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from onereward.annotate.database import Answer, VoteDatabase
+from onereward.annotate.pairing import Pairing
+from onereward.store.shards import Folder, Manifest, run_stage
+from onereward.terms import DIMENSIONS, Candidate, Preference, Triplet
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Whose votes the preferences come from."""
+
+    voters: tuple[str, ...]
+
+
+def export_preferences(
+    database: VoteDatabase, pairing: Pairing, output: Folder, progress: Callable[[int], None] | None = None
+) -> Manifest:
+    """Write the preferences of all votes on the pairing's candidates, in the order of triplets, dimensions, voters.
+
+    Of several votes of one voter on one triplet and dimension the last counts. `progress` is told how many more shards
+    are done. Raises ValueError if there is no vote on these candidates.
+    """
+    answers = latest_answers(database.answers(pairing.fingerprints["candidates"]))
+    if not answers:
+        raise ValueError("the database has no votes on these candidates: collect some, or pass their --candidates")
+    of_triplet: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        of_triplet[answer.vote.triplet_id].append(answer)
+
+    def make_shard(index: int) -> list[Preference]:
+        return [
+            preference
+            for triplet, candidates in pairing.shard(index)
+            for preference in _preferences_of(triplet, candidates, of_triplet[triplet.id])
+        ]
+
+    return run_stage(
+        output,
+        kind=Preference,
+        stage="annotate",
+        config=ExportConfig(voters=tuple(sorted({answer.vote.voter for answer in answers}))),
+        inputs={**pairing.fingerprints, "votes": _digest(answers)},
+        shard_count=len(pairing),
+        make_shard=make_shard,
+        progress=progress,
+    )
+
+
+def latest_answers(answers: Sequence[Answer]) -> list[Answer]:
+    """Each voter's last answer per triplet and dimension: a correction is a new row, not a second opinion."""
+    return list(
+        {(answer.vote.triplet_id, answer.vote.dimension, answer.vote.voter): answer for answer in answers}.values()
+    )
+
+
+def _preferences_of(triplet: Triplet, candidates: Sequence[Candidate], answers: Sequence[Answer]) -> list[Preference]:
+    images = {candidate.index: candidate.image for candidate in candidates}
+    order = DIMENSIONS[triplet.task]
+    votes = sorted((answer.vote for answer in answers), key=lambda vote: (order.index(vote.dimension), vote.voter))
+    return [
+        Preference(
+            triplet_id=triplet.id,
+            task=triplet.task,
+            dimension=vote.dimension,
+            prompt=triplet.prompt,
+            winner=images[vote.best],
+            loser=images[vote.worst],
+            winner_index=vote.best,
+            loser_index=vote.worst,
+            voter=vote.voter,
+            kind=vote.kind,
+            weight=vote.weight,
+        )
+        for vote in votes
+        if vote.best is not None and vote.worst is not None
+    ]
+
+
+def _digest(answers: Sequence[Answer]) -> str:
+    """SHA-256 of the votes, whatever order and uuids they came with."""
+    lines = sorted(json.dumps(asdict(answer.vote), sort_keys=True) for answer in answers)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

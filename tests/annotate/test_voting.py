@@ -1,0 +1,188 @@
+"""Votes and preferences on four triplets in two shards, with a voter whose votes are known."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from onereward.annotate.database import Answer, VoteDatabase
+from onereward.annotate.export import export_preferences, latest_answers
+from onereward.annotate.pairing import Pairing
+from onereward.annotate.voting import collect_votes, skip_shares
+from onereward.store.shards import fingerprint, read_records, run_stage
+from onereward.terms import Candidate, Dimension, Preference, Task, Triplet, Vote, VoterKind, dimensions_of
+
+TASKS = (Task.FILL, Task.REMOVE, Task.EXTEND, Task.FILL)
+TRIPLETS = [
+    Triplet(id=f"t{n}", task=task, prompt="remove" if task is Task.REMOVE else "" if task is Task.EXTEND else "a cat",
+            image=b"i", mask=b"m")
+    for n, task in enumerate(TASKS)
+]  # fmt: skip
+CANDIDATES = [
+    Candidate(triplet_id=triplet.id, index=n, image=f"{triplet.id}-{n}".encode(), editor="e", seed=n, settings="{}")
+    for triplet in TRIPLETS
+    for n in range(3)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoConfig:
+    pass
+
+
+@dataclass
+class KnownVoter:
+    """Best is candidate 2, worst is 0; consistency is always a skip."""
+
+    name: str = "known"
+    kind: VoterKind = VoterKind.ORACLE
+    asked: list[str] = field(default_factory=list)
+
+    def vote(self, triplet: Triplet, candidates: Sequence[Candidate]) -> list[Vote]:
+        self.asked.append(triplet.id)
+        return [self.vote_on(triplet, dimension) for dimension in dimensions_of(triplet.task, triplet.prompt)]
+
+    def vote_on(self, triplet: Triplet, dimension: Dimension) -> Vote:
+        skip = dimension is Dimension.CONSISTENCY
+        return Vote(
+            triplet_id=triplet.id,
+            dimension=dimension,
+            best=None if skip else 2,
+            worst=None if skip else 0,
+            voter=self.name,
+            kind=self.kind,
+        )
+
+
+@pytest.fixture
+def pairing(tmp_path: Path) -> Pairing:
+    triplets, candidates = tmp_path / "triplets", tmp_path / "candidates"
+    run_stage(triplets, kind=Triplet, stage="select", config=NoConfig(), inputs={}, shard_count=2,
+              make_shard=lambda index: TRIPLETS[2 * index : 2 * index + 2])  # fmt: skip
+    run_stage(candidates, kind=Candidate, stage="generate", config=NoConfig(),
+              inputs={"triplets": fingerprint(triplets)}, shard_count=2,
+              make_shard=lambda index: CANDIDATES[6 * index : 6 * index + 6])  # fmt: skip
+    return Pairing(triplets, candidates)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[VoteDatabase]:
+    with VoteDatabase(str(tmp_path / "votes.sqlite")) as database:
+        yield database
+
+
+def test_a_voter_is_asked_once_about_each_triplet(pairing: Pairing, database: VoteDatabase) -> None:
+    voter, shards = KnownVoter(), list[int]()
+    assert collect_votes(database, pairing, voter, shards.append) == 4 + 1 + 3 + 4
+    assert voter.asked == ["t0", "t1", "t2", "t3"] and shards == [1, 1]
+    assert collect_votes(database, pairing, voter) == 0
+    assert voter.asked == ["t0", "t1", "t2", "t3"]
+    assert collect_votes(database, pairing, KnownVoter(name="another")) == 12
+
+
+def test_preferences_are_the_votes_that_are_no_skips(pairing: Pairing, database: VoteDatabase, tmp_path: Path) -> None:
+    collect_votes(database, pairing, KnownVoter())
+    export_preferences(database, pairing, tmp_path / "preferences")
+    preferences = list(read_records(tmp_path / "preferences", Preference))
+    text, structure, taste = Dimension.TEXT_ALIGNMENT, Dimension.STRUCTURE, Dimension.AESTHETICS
+    assert [(p.triplet_id, p.dimension) for p in preferences] == [
+        ("t0", text), ("t0", structure), ("t0", taste),
+        ("t1", Dimension.REMOVAL_QUALITY),
+        ("t2", structure), ("t2", taste),
+        ("t3", text), ("t3", structure), ("t3", taste),
+    ]  # fmt: skip
+    assert preferences[3] == Preference(
+        triplet_id="t1",
+        task=Task.REMOVE,
+        dimension=Dimension.REMOVAL_QUALITY,
+        prompt="remove",
+        winner=b"t1-2",
+        loser=b"t1-0",
+        winner_index=2,
+        loser_index=0,
+        voter="known",
+        kind=VoterKind.ORACLE,
+        weight=1.0,
+    )
+
+
+def test_exported_again_nothing_happens_and_new_votes_are_noticed(
+    pairing: Pairing, database: VoteDatabase, tmp_path: Path
+) -> None:
+    collect_votes(database, pairing, KnownVoter())
+    first = export_preferences(database, pairing, tmp_path / "preferences")
+    assert export_preferences(database, pairing, tmp_path / "preferences") == first
+    collect_votes(database, pairing, KnownVoter(name="another"))
+    with pytest.raises(ValueError, match=r"config\.voters .*inputs\.votes .*choose another --output"):
+        export_preferences(database, pairing, tmp_path / "preferences")
+
+
+def test_the_last_of_a_voters_answers_counts() -> None:
+    vote = KnownVoter().vote_on(TRIPLETS[0], Dimension.STRUCTURE)
+    first = Answer(uuid="1", candidates="c", task=Task.FILL, vote=vote)
+    other = replace(first, uuid="2", vote=replace(vote, voter="another"))
+    corrected = replace(first, uuid="3", vote=replace(vote, best=1))
+    assert latest_answers([first, other, corrected]) == [corrected, other]
+
+
+def test_skip_shares_worked_by_hand(pairing: Pairing, database: VoteDatabase) -> None:
+    collect_votes(database, pairing, KnownVoter())
+    shares = {
+        (cell.task, cell.dimension): (cell.votes, cell.share)
+        for cell in skip_shares(database.answers(pairing.fingerprints["candidates"]))
+    }
+    assert shares == {
+        (Task.FILL, Dimension.TEXT_ALIGNMENT): (2, 0.0),
+        (Task.FILL, Dimension.CONSISTENCY): (2, 1.0),
+        (Task.FILL, Dimension.STRUCTURE): (2, 0.0),
+        (Task.FILL, Dimension.AESTHETICS): (2, 0.0),
+        (Task.EXTEND, Dimension.CONSISTENCY): (1, 1.0),
+        (Task.EXTEND, Dimension.STRUCTURE): (1, 0.0),
+        (Task.EXTEND, Dimension.AESTHETICS): (1, 0.0),
+        (Task.REMOVE, Dimension.REMOVAL_QUALITY): (1, 0.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda votes: votes[:-1], r"t0: got votes on .*expected one on each of"),
+        (lambda votes: [replace(votes[0], best=7), *votes[1:]], r"t0: got .*two different candidates of \[0, 1, 2\]"),
+        (lambda votes: [replace(votes[0], worst=2), *votes[1:]], "t0: got .*two different candidates"),
+        (lambda votes: [replace(votes[0], worst=None), *votes[1:]], "t0: got .*two different candidates"),
+        (lambda votes: [replace(votes[0], triplet_id="t9"), *votes[1:]], "t0: got .*two different candidates"),
+    ],
+)
+def test_a_vote_that_does_not_fit_is_refused(
+    pairing: Pairing, database: VoteDatabase, spoil: Callable[[list[Vote]], list[Vote]], message: str
+) -> None:
+    class Spoilt(KnownVoter):
+        def vote(self, triplet: Triplet, candidates: Sequence[Candidate]) -> list[Vote]:
+            return spoil(super().vote(triplet, candidates))
+
+    with pytest.raises(ValueError, match=message):
+        collect_votes(database, pairing, Spoilt())
+    assert database.answers(pairing.fingerprints["candidates"]) == []
+
+
+def test_candidates_of_other_triplets_are_refused(pairing: Pairing, tmp_path: Path) -> None:
+    run_stage(tmp_path / "other", kind=Triplet, stage="select", config=NoConfig(), inputs={}, shard_count=1,
+              make_shard=lambda index: TRIPLETS[:1])  # fmt: skip
+    with pytest.raises(ValueError, match="were not made from"):
+        Pairing(tmp_path / "other", tmp_path / "candidates")
+    with pytest.raises(ValueError, match="no folder"):
+        Pairing(tmp_path / "triplets", tmp_path / "nowhere")
+
+
+def test_no_votes_no_preferences(pairing: Pairing, database: VoteDatabase, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no votes on these candidates"):
+        export_preferences(database, pairing, tmp_path / "preferences")
+    assert not (tmp_path / "preferences").exists()
+
+
+def test_annotation_imports_no_torch() -> None:
+    code = "import sys, onereward.annotate.export, onereward.annotate.voting; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
