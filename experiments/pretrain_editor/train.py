@@ -19,9 +19,17 @@ from diffusers import AutoencoderKL, FluxFillPipeline
 from einops import rearrange
 from torch import Tensor, nn
 
+from onereward.models.contract import save_contract
 from onereward.seeds import numpy_generator
 from onereward.terms import Task
-from onereward.toy.editor_model import TEXT_LENGTH, build_scheduler, build_text_encoders, build_tokenizers, build_transformer
+from onereward.toy.editor_model import (
+    CONTRACT,
+    TEXT_LENGTH,
+    build_scheduler,
+    build_text_encoders,
+    build_tokenizers,
+    build_transformer,
+)
 from onereward.toy.scenes import make_scene
 
 TASKS = {Task.FILL: 0.3, Task.EXTEND: 0.2, Task.REMOVE: 0.14, Task.TEXT: 0.36}
@@ -160,6 +168,7 @@ def export(model: Editor, vae: AutoencoderKL, average: dict[str, Tensor], folder
         tokenizer_2=model.t5_tokenizer,
         transformer=model.transformer,
     ).save_pretrained(folder)
+    save_contract(folder, CONTRACT)
     model.load_state_dict(kept)
 
 
@@ -173,6 +182,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.2e-3)
     parser.add_argument("--muon", action="store_true")
     parser.add_argument("--fp32", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="15 % faster steps after a minute's compilation")
     parser.add_argument("--decay", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -180,6 +190,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     model = Editor()
     vae = AutoencoderKL.from_pretrained(args.vae).eval()
+    if args.compile:
+        model.transformer.compile()
     optims = optimizers(model, args.rate, args.muon)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     step, spent, first = 0, 0.0, FIRST_INDEX + args.seed * 100_000_000

@@ -3,7 +3,8 @@
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from onereward.toy.scenes import HUES, SHAPES
+from onereward.models.contract import Contract
+from onereward.toy.scenes import HUES, SHAPES, SIZE
 from onereward.toy.tokenizers import toy_clip_tokenizer, toy_t5_tokenizer
 
 PROMPT_WORDS = (
@@ -15,6 +16,17 @@ TEXT_LENGTH = 16
 VAE_FACTOR, LATENT_CHANNELS = 4, 8
 PACKED_LATENT = LATENT_CHANNELS * 4
 PACKED_MASK = VAE_FACTOR * VAE_FACTOR * 4
+
+CONTRACT = Contract(
+    guidance=2.0,
+    true_cfg=1.0,
+    negative_prompt="",
+    steps=8,
+    max_sequence_length=TEXT_LENGTH,
+    size_multiple=2 * VAE_FACTOR,
+    native_size=SIZE,
+    max_pixels=SIZE * SIZE,
+)
 
 
 def build_tokenizers() -> tuple[CLIPTokenizer, T5Tokenizer]:
