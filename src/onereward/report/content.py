@@ -1,0 +1,209 @@
+"""What a report says, as rows: read from the folders that the stages wrote, before anything is drawn."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from onereward.metrics.accuracy import AccuracyRow, accuracy_rows
+from onereward.metrics.gsb import GoodSameBad, ScoreRow, good_same_bad, score_rows, score_table
+from onereward.metrics.intervals import bootstrap_mean
+from onereward.metrics.records import Answer, Edit, Score
+from onereward.report.curves import Curve, read_curves
+from onereward.store.shards import read_manifest, read_records
+from onereward.terms import DIMENSIONS, Task, Triplet, Vote
+
+BASE = "base"
+ENDS = ("hole", "ceiling")
+"""Not editors: the unedited hole and the best that the VAE lets through, between which scores are normalised."""
+
+_PACKAGES = ("onereward", "torch", "diffusers", "transformers", "numpy", "scipy", "pyarrow", "pillow")
+_EXAMPLES_PER_TASK = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """The folders a report is made from; a section whose input is missing is left out.
+
+    `edits` and `scores` are the two folders of `evaluate editor`, `answers` those of `evaluate judge`, `runs` maps an
+    editor's name to its RL run folder, `votes` and `triplets` give the shares of skips, `timing` is a JSON list of
+    TimeRow. `seed` keys the bootstrap.
+    """
+
+    triplets: Path | None = None
+    edits: Path | None = None
+    scores: Path | None = None
+    answers: tuple[Path, ...] = ()
+    runs: Mapping[str, Path] = field(default_factory=dict)
+    votes: Path | None = None
+    voted_triplets: Path | None = None
+    timing: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting of one stage, as its manifest or config tells it."""
+
+    stage: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftRow:
+    """Mean change outside the mask before paste-back, in grey levels, with its interval over triplets."""
+
+    editor: str
+    n: int
+    drift: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipRow:
+    """How many votes of a cell were skips because the candidates differed by less than the dead band."""
+
+    task: str
+    dimension: str
+    votes: int
+    skips: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeRow:
+    """Wall time of one stage in seconds, over all its starts, and the time it was meant to take at most (or None)."""
+
+    stage: str
+    seconds: float
+    budget: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One triplet with its images as encoded files: the source with its hole, then one an editor."""
+
+    triplet_id: str
+    task: Task
+    prompt: str
+    images: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything the page shows; `to_json` is the same without pictures."""
+
+    settings: Sequence[Setting] = ()
+    judge: Sequence[AccuracyRow] = ()
+    curves: Sequence[Curve] = ()
+    examples: Sequence[Example] = ()
+    scores: Sequence[ScoreRow] = ()
+    gsb: Sequence[GoodSameBad] = ()
+    drift: Sequence[DriftRow] = ()
+    skips: Sequence[SkipRow] = ()
+    timing: Sequence[TimeRow] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Every figure shown, rates as fractions; keys are the field names, `examples` names the triplets shown."""
+        shown = dataclasses.replace(self, examples=())
+        content = dataclasses.asdict(shown) | {"examples": [example.triplet_id for example in self.examples]}
+        return json.dumps(content, indent=1, sort_keys=True)
+
+
+def read_report(inputs: ReportInputs) -> Report:
+    """Read every input and compute the rows; ValueError names an input that is missing or unfinished."""
+    edits = list(read_records(inputs.edits, Edit)) if inputs.edits else []
+    table = score_table(read_records(inputs.scores, Score)) if inputs.scores else {}
+    names = list(dict.fromkeys(edit.editor for edit in edits)) or sorted({e for of in table.values() for e in of})
+    editors = [name for name in names if name not in ENDS]
+    rivals = [name for name in editors if name != BASE]
+    answers = [answer for folder in inputs.answers for answer in read_records(folder, Answer)]
+    return Report(
+        settings=_settings(inputs),
+        judge=accuracy_rows(answers, seed=inputs.seed),
+        curves=[curve for name, run in inputs.runs.items() for curve in read_curves(name, run)],
+        examples=_examples(edits, [*ENDS[:1], *editors]),
+        scores=[row for name in editors for row in score_rows(table, name, BASE, seed=inputs.seed)] if table else [],
+        gsb=[row for name in rivals for row in good_same_bad(table, name, BASE, seed=inputs.seed)] if table else [],
+        drift=[_drift(edits, name, inputs.seed) for name in editors if edits],
+        skips=_skips(inputs),
+        timing=read_timing(inputs.timing) if inputs.timing else (),
+        versions=_versions(),
+    )
+
+
+def read_timing(path: Path) -> list[TimeRow]:
+    """The rows of a timing file (a JSON list of objects with the fields of TimeRow)."""
+    return [TimeRow(**row) for row in json.loads(path.read_text())]
+
+
+def _examples(edits: Iterable[Edit], editors: Sequence[str]) -> list[Example]:
+    """The first few triplets of each task that every editor edited: never chosen by their look."""
+    by_triplet: dict[str, dict[str, Edit]] = {}
+    for edit in edits:
+        by_triplet.setdefault(edit.triplet_id, {})[edit.editor] = edit
+    chosen = []
+    for task in Task:
+        complete = [of for of in by_triplet.values() if all(name in of and of[name].task is task for name in editors)]
+        for of in complete[:_EXAMPLES_PER_TASK]:
+            first = of[editors[0]]
+            images = {name: of[name].image for name in editors}
+            chosen.append(Example(triplet_id=first.triplet_id, task=task, prompt=first.prompt, images=images))
+    return chosen
+
+
+def _drift(edits: Iterable[Edit], editor: str, seed: int) -> DriftRow:
+    values = [edit.drift for edit in edits if edit.editor == editor]
+    interval = bootstrap_mean(values, seed=seed)
+    return DriftRow(editor=editor, n=len(values), drift=interval.value, low=interval.low, high=interval.high)
+
+
+def _skips(inputs: ReportInputs) -> list[SkipRow]:
+    if inputs.votes is None or inputs.voted_triplets is None:
+        return []
+    tasks = {triplet.id: triplet.task for triplet in read_records(inputs.voted_triplets, Triplet)}
+    votes: dict[tuple[Task, str], list[Vote]] = {}
+    for vote in read_records(inputs.votes, Vote):
+        votes.setdefault((tasks[vote.triplet_id], vote.dimension), []).append(vote)
+    rows = []
+    for task in Task:
+        for dimension in DIMENSIONS[task]:
+            if cell := votes.get((task, dimension)):
+                skips = sum(vote.is_skip for vote in cell)
+                row = SkipRow(task=task, dimension=dimension, votes=len(cell), skips=skips, share=skips / len(cell))
+                rows.append(row)
+    return rows
+
+
+def _settings(inputs: ReportInputs) -> list[Setting]:
+    """Each stage's config as its manifest tells it, and each run's config.json."""
+    rows = []
+    for folder in (inputs.triplets, inputs.voted_triplets, inputs.votes, *inputs.answers, inputs.edits, inputs.scores):
+        if folder is not None:
+            plan = read_manifest(folder).plan
+            rows += [Setting(stage=plan.stage, name=name, value=_short(value)) for name, value in plan.config.items()]
+    for editor, run in inputs.runs.items():
+        config = json.loads((run / "config.json").read_text())
+        rows += [Setting(stage=editor, name=name, value=_short(value)) for name, value in config.items()]
+    return list(dict.fromkeys(rows))
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

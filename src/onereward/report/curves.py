@@ -1,0 +1,75 @@
+"""Reward curves of RL runs (Fig. 4), read from their log.jsonl."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onereward.store.rundir import RunDir
+from onereward.terms import DIMENSIONS, Task
+
+WINDOW = 0.15
+"""Width of the smoothing as a share of the run's length."""
+
+MEASURES = ("win_rate", "reward")
+"""Against the frozen start and against the reference trained with. The first one that a run logs is drawn: under
+Algorithm 2 the reward tends back to one half by design and measures nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """P(yes) of one task and dimension over the steps of one run, raw and smoothed; `measure` is one of MEASURES."""
+
+    editor: str
+    task: str
+    dimension: str
+    measure: str
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+    smooth: tuple[float, ...]
+
+
+def read_curves(editor: str, run: Path) -> list[Curve]:
+    """The curves of one run, by task and dimension, of the first measure that its log holds.
+
+    A line of the log names its `task` and holds `MEASURE: {dimension: value}`; lines without a measure are skipped.
+    """
+    log = RunDir(run).log
+    if not log.exists():
+        raise ValueError(f"{run} has no log.jsonl: pass the folder that train-rl wrote")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    measure = next((name for name in MEASURES if any(line.get(name) for line in lines)), None)
+    if measure is None:
+        return []
+    curves = []
+    for task in Task:
+        for dimension in DIMENSIONS[task]:
+            points = [
+                (float(line["step"]), float(line[measure][dimension]))
+                for line in lines
+                if line.get("task") == task and (line.get(measure) or {}).get(dimension) is not None
+            ]
+            if points:
+                steps, values = zip(*points, strict=True)
+                smooth = smoothed(steps, values, max(WINDOW * lines[-1]["step"], 1))
+                curves.append(
+                    Curve(
+                        editor=editor,
+                        task=task,
+                        dimension=dimension,
+                        measure=measure,
+                        steps=steps,
+                        values=values,
+                        smooth=smooth,
+                    )
+                )
+    return curves
+
+
+def smoothed(steps: Sequence[float], values: Sequence[float], width: float) -> tuple[float, ...]:
+    """Mean of the values at steps within +- width / 2 of each step: centred, so that it lags nowhere."""
+    means = []
+    for step in steps:
+        near = [value for other, value in zip(steps, values, strict=True) if abs(other - step) <= width / 2]
+        means.append(sum(near) / len(near))
+    return tuple(means)

@@ -1,0 +1,59 @@
+"""How the report words its keys and numbers."""
+
+from onereward.metrics.accuracy import MEAN
+from onereward.metrics.gsb import ALL
+from onereward.terms import Dimension, Task
+
+NAMES = {
+    Task.FILL: "Fill",
+    Task.EXTEND: "Extend",
+    Task.REMOVE: "Remove",
+    Task.TEXT: "Text",
+    Dimension.TEXT_ALIGNMENT: "Text alignment",
+    Dimension.CONSISTENCY: "Consistency",
+    Dimension.STRUCTURE: "Structure",
+    Dimension.AESTHETICS: "Aesthetics",
+    Dimension.REMOVAL_QUALITY: "Removal quality",
+    ALL: "All dimensions",
+    MEAN: "Mean of nine cells",
+    "untuned": "Untuned",
+    "pair": "Tuned, pairs only",
+    "task": "+ task",
+    "task_dimension": "+ task + dimension",
+    "fixed_query": "Fixed query",
+    "base": "Base",
+    "algorithm-1": "Algorithm 1",
+    "algorithm-2": "Algorithm 2",
+    "hole": "Source with hole",
+    "reward": "reward",
+    "win_rate": "win rate against the frozen start",
+}
+
+
+def name(key: str) -> str:
+    """What people read for a key of the data; an unknown key (a user's editor) stands for itself."""
+    return NAMES.get(key, key)
+
+
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign, a true minus, and no sign on a rounded zero."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if float(f"{value:.{digits}f}") else text[1:]
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.0f} s"
+
+
+def between(low: float, high: float, digits: int = 2) -> str:
+    """An interval of differences."""
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def cell_name(task: str, dimension: str) -> str:
+    return name(task) if task == MEAN else f"{name(task)}: {name(dimension).lower()}"
