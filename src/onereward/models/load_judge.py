@@ -1,6 +1,9 @@
-"""A judge from an ordinary transformers folder or a Hub name."""
+"""A judge from and to an ordinary transformers folder; a Hub name loads the same way."""
+
+from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -51,3 +54,11 @@ def load_qwen_vl(
         probability=probability,
     )
     return judge if trainable else judge.freeze()
+
+
+def save_judge(folder: Path, judge: QwenVLJudge, *, model: nn.Module | None = None) -> None:
+    """Writes what `load_qwen_vl` and transformers' own classes read; `model` replaces the judge's own (an average)."""
+    with quietly():
+        (judge.model if model is None else model).save_pretrained(folder)
+    judge.tokenizer.save_pretrained(folder)
+    judge.pixels.to_processor().save_pretrained(folder)

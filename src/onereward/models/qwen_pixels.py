@@ -38,6 +38,17 @@ class PixelRules:
             std=tuple(processor.image_std),
         )
 
+    def to_processor(self) -> Qwen2VLImageProcessorPil:
+        """The stock processor that these rules describe."""
+        return Qwen2VLImageProcessorPil(
+            patch_size=self.patch_size,
+            merge_size=self.merge_size,
+            temporal_patch_size=self.temporal_patch_size,
+            size={"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels},
+            image_mean=list(self.mean),
+            image_std=list(self.std),
+        )
+
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width the judge sees: multiples of patch x merge within the limits; ValueError beyond 200:1."""
         factor = self.patch_size * self.merge_size

@@ -1,0 +1,119 @@
+"""One process or many: the same training step, its gradient summed over the processes that share a global batch.
+
+Under torchrun every process runs the command and takes its rank from the environment; without it `launch` starts the
+further processes on this machine. The world's size is in no config: it changes sums in their last bits only.
+"""
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, distributed, multiprocessing, nn
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mesh:
+    """This process's place among `size`; rank 0 is the one that writes."""
+
+    rank: int
+    size: int
+
+    def share(self, count: int) -> range:
+        """Which of `count` slots of a global batch are this process's."""
+        return range(self.rank, count, self.size)
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every process's `values` (in place)."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes; a parameter without one counts as zero."""
+        if self.size == 1:
+            return
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+        flat = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+
+def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *arguments: P.args, **options: P.kwargs) -> T:
+    """`work(mesh, ...)` on `processes` processes of this machine, this one being rank 0, whose result is returned.
+
+    `work` and its arguments must be picklable. Under torchrun the environment decides and `processes` is not looked at.
+    """
+    if "WORLD_SIZE" in os.environ:
+        distributed.init_process_group("gloo")
+        try:
+            return work(Mesh(rank=distributed.get_rank(), size=distributed.get_world_size()), *arguments, **options)
+        finally:
+            distributed.destroy_process_group()
+    if processes == 1:
+        return work(Mesh(rank=0, size=1), *arguments, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        meeting_point = str(Path(folder) / "processes")
+        context = multiprocessing.get_context("spawn")
+        others = [
+            context.Process(
+                target=_join_in,
+                args=(rank, processes, meeting_point, torch.get_num_threads(), work, arguments, options),
+                daemon=True,
+            )
+            for rank in range(1, processes)
+        ]
+        for other in others:
+            other.start()
+        try:
+            return _in_group(0, processes, meeting_point, work, arguments, options)
+        finally:
+            for other in others:
+                other.join(timeout=10)
+                other.kill()
+
+
+def _join_in(
+    rank: int,
+    size: int,
+    meeting_point: str,
+    threads: int,
+    work: Callable[..., object],
+    arguments: tuple[object, ...],
+    options: dict[str, object],
+) -> None:
+    """A further process: it ends when rank 0 does, since its next collective fails."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; rank 0 alone reports it
+    torch.set_num_threads(threads)
+    _in_group(rank, size, meeting_point, work, arguments, options)
+
+
+def _in_group(
+    rank: int,
+    size: int,
+    meeting_point: str,
+    work: Callable[..., T],
+    arguments: tuple[object, ...],
+    options: dict[str, object],
+) -> T:
+    distributed.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=size)
+    try:
+        return work(Mesh(rank=rank, size=size), *arguments, **options)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,197 @@
+"""The stage `train-reward`: learns, resumes bit for bit, and shares a batch between processes."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from onereward.models.load_judge import load_qwen_vl
+from onereward.query import Variant
+from onereward.seeds import numpy_generator
+from onereward.store.images import encode_png
+from onereward.store.shards import run_stage
+from onereward.terms import DIMENSIONS, Preference, Task, VoterKind
+from onereward.train import reward
+from onereward.train.reward import RewardConfig, draw_batch, train_reward
+from tests.tiny_judge import tiny_judge_folder
+
+STEPS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    count: int
+
+
+def _preference(index: int) -> Preference:
+    """Two noisy images, the winner brighter; text is 48x32, the other tasks 32x32."""
+    rng = numpy_generator("brightness", index)
+    task = list(Task)[index % 4]
+    dimension = DIMENSIONS[task][index // 4 % len(DIMENSIONS[task])]
+    size = (32, 48, 3) if task is Task.TEXT else (32, 32, 3)
+    bright, dark = (np.clip(rng.normal(mean, 40, size), 0, 255).astype(np.uint8) for mean in (180, 80))
+    return Preference(
+        triplet_id=f"triplet-{index}",
+        task=task,
+        dimension=dimension,
+        prompt="a red star",
+        winner=encode_png(Image.fromarray(bright)),
+        loser=encode_png(Image.fromarray(dark)),
+        winner_index=0,
+        loser_index=1,
+        voter="brightness",
+        kind=VoterKind.ORACLE,
+        weight=1.0 + index % 2,
+    )
+
+
+@pytest.fixture(scope="module")
+def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("preferences")
+    run_stage(
+        folder,
+        kind=Preference,
+        stage="test",
+        config=_Made(count=40),
+        inputs={},
+        shard_count=2,
+        make_shard=lambda shard: [_preference(20 * shard + i) for i in range(20)],
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RewardConfig:
+    return RewardConfig(
+        judge=str(tiny_judge_folder(tmp_path_factory.mktemp("judge"))),
+        variant=Variant.TASK_DIMENSION,
+        seed=3,
+        steps=STEPS,
+        batch=6,
+        learning_rate=1e-3,
+        warm_up=4,
+        weight_decay=0.01,
+        clip=1.0,
+        decay=0.5,
+        mirror=True,
+        autocast=False,
+        validate_every=3,
+        checkpoint_every=2,
+    )
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_qwen_vl(str(folder)).model.state_dict()
+
+
+def _log(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: RewardConfig, preferences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train_reward(config, preferences, run, validation=preferences)
+    return run
+
+
+def test_an_epoch_shows_every_preference_once_and_the_next_one_in_another_order(config: RewardConfig) -> None:
+    records = [_preference(index) for index in range(12)]
+    first, second = (
+        [preference for step in steps for preference in draw_batch(records, config, step)] for steps in ((1, 2), (3, 4))
+    )
+    assert sorted(p.triplet_id for p in first) == sorted(p.triplet_id for p in records)
+    assert sorted(p.triplet_id for p in second) == sorted(p.triplet_id for p in records)
+    assert first != second
+
+
+def test_the_judge_learns_what_wins(config: RewardConfig, preferences: Path, tmp_path: Path) -> None:
+    longer = replace(config, steps=40, batch=8, learning_rate=2e-3, validate_every=40, autocast=True, decay=0.8)
+    train_reward(longer, preferences, tmp_path / "run", validation=preferences)
+    log = _log(tmp_path / "run")
+    assert len(log) == 40
+    assert log[-1]["validation"]["mean"] > 0.9
+    assert set(log[-1]["validation"]) >= {"fill/structure", "remove/removal_quality"}
+
+
+def test_stopped_and_resumed_equals_never_stopped(
+    config: RewardConfig, preferences: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    real = reward.update_average
+
+    def stop_at_four(count: list[int], *arguments: object) -> None:
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    monkeypatch.setattr(reward, "update_average", partial(stop_at_four, []))
+    with pytest.raises(KeyboardInterrupt):
+        train_reward(config, preferences, run, validation=preferences)
+    assert not (run / "final").exists()
+    assert len(_log(run)) == 3
+    monkeypatch.setattr(reward, "update_average", real)
+    train_reward(config, preferences, run, validation=preferences)
+    whole, resumed = _weights(uninterrupted / "final"), _weights(run / "final")
+    assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
+    assert _log(run) == _log(uninterrupted)
+
+
+def test_two_processes_equal_one_up_to_the_order_of_sums(
+    config: RewardConfig, preferences: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    train_reward(config, preferences, tmp_path / "run", validation=preferences, processes=2)
+    for one, two in zip(_log(uninterrupted), _log(tmp_path / "run"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert two.get("validation") == one.get("validation")
+    whole, shared = _weights(uninterrupted / "final"), _weights(tmp_path / "run" / "final")
+    moved = max((whole[name] - tensor).abs().max() for name, tensor in _weights(Path(config.judge)).items())
+    difference = max((whole[name] - tensor).abs().max() for name, tensor in shared.items())
+    assert difference < 0.02 * moved
+
+
+def test_a_finished_run_is_left_alone_and_more_steps_continue_it(
+    config: RewardConfig, preferences: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train_reward(replace(config, steps=2), preferences, run)
+    before = {path: path.stat().st_mtime_ns for path in (run / "final").iterdir()}
+    train_reward(replace(config, steps=2), preferences, run)
+    assert {path: path.stat().st_mtime_ns for path in (run / "final").iterdir()} == before
+    train_reward(replace(config, steps=3), preferences, run)
+    assert [line["step"] for line in _log(run)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: replace(config, seed=4), r"seed \(there 3, now 4\)"),
+        (lambda config: replace(config, steps=1), r"steps \(there 2, now 1\)"),
+    ],
+)
+def test_another_config_is_refused(
+    change: Callable[[RewardConfig], RewardConfig],
+    message: str,
+    config: RewardConfig,
+    preferences: Path,
+    tmp_path: Path,
+) -> None:
+    started = replace(config, steps=2)
+    train_reward(started, preferences, tmp_path / "run")
+    with pytest.raises(ValueError, match=message):
+        train_reward(change(started), preferences, tmp_path / "run")
+
+
+def test_the_finished_judge_is_the_average(config: RewardConfig, preferences: Path, tmp_path: Path) -> None:
+    """With decay 0 it is the last weights, which the checkpoint holds."""
+    train_reward(replace(config, steps=2, decay=0.0), preferences, tmp_path / "run")
+    last = torch.load(tmp_path / "run" / "checkpoints" / "step-00000002" / "model.pt", weights_only=True)
+    final = _weights(tmp_path / "run" / "final")
+    assert all(torch.equal(last[name], tensor) for name, tensor in final.items())
