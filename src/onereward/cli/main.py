@@ -168,7 +168,7 @@ def _explain(error: BaseException, output: object) -> tuple[int, str]:
             1,
             "out of memory; close other programs or use a smaller batch, then run the same command again to continue",
         )
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("onereward"):
         return 1, f"the library {error.name!r} is missing; `make install` installs what onereward needs"
     # By name, because importing PIL for it would slow every command down.
     if isinstance(error, _USER_ERRORS) or type(error).__name__ == "UnidentifiedImageError":
