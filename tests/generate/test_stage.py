@@ -148,7 +148,7 @@ def test_wrong_input_is_named(editor: FluxFill) -> None:
         make_candidates(editor, "tiny", [replace(triplet, image=triplet.image[:60])], CONFIG)
     with pytest.raises(ValueError, match="t0: the mask is 8x16, expected the image's 16x16"):
         make_candidates(editor, "tiny", [replace(triplet, mask=encode_png(Image.new("L", (8, 16))))], CONFIG)
-    with pytest.raises(ValueError, match="expected multiples of 8"):
+    with pytest.raises(ValueError, match="t0: the image is 20x16, expected sides in multiples of 8"):
         make_candidates(editor, "tiny", [make_triplet(0, size=(20, 16))], CONFIG)
 
 

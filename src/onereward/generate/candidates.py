@@ -71,6 +71,12 @@ def _jobs_of(triplet: Triplet, editor: FluxFill, config: GenerateConfig) -> Iter
             f"{triplet.id}: the mask is {mask.width}x{mask.height}, expected the image's {image.width}x{image.height}: "
             "draw the mask on the image itself"
         )
+    multiple = editor.contract.size_multiple
+    if image.width % multiple or image.height % multiple:
+        raise ValueError(
+            f"{triplet.id}: the image is {image.width}x{image.height}, expected sides in multiples of {multiple}: "
+            "crop or resize image and mask"
+        )
     image_3HW, mask_1HW = image_to_tensor(image), mask_to_tensor(mask)
     for index in range(config.candidates):
         yield _Job(

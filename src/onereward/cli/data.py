@@ -1,0 +1,38 @@
+"""`onereward data`: pools to start from."""
+
+import argparse
+import json
+
+from onereward.terms import Task
+
+HELP = "write the toy world's triplets"
+EXAMPLE = "onereward data toy --output pool --split train --count 400"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-verb a source of data."""
+    sources = parser.add_subparsers(dest="source", required=True, metavar="toy")
+    toy = sources.add_parser("toy", description="Write scenes of the toy world as a pool of triplets.")
+    toy.add_argument("--output", required=True, metavar="POOL", help="folder to write")
+    toy.add_argument("--split", default="train", help="train, validation, test, test_2 or test_3 (default: train)")
+    toy.add_argument("--count", type=int, required=True, metavar="N", help="number of triplets")
+    toy.add_argument("--tasks", nargs="+", type=Task, choices=list(Task), default=list(Task), help="default: all")
+    toy.add_argument("--first", type=int, default=0, metavar="INDEX", help="first scene of the split (default: 0)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the pool."""
+    from onereward.runtime.track import track
+    from onereward.store.shards import shard_ranges
+    from onereward.toy.pool import ToyPoolConfig, write_toy_pool
+    from onereward.toy.scenes import Split
+
+    if args.split not in list(Split):
+        raise ValueError(f"unknown split {args.split!r}; the splits are {', '.join(Split)}")
+    config = ToyPoolConfig(split=Split(args.split), count=args.count, tasks=tuple(args.tasks), first=args.first)
+    with track(len(shard_ranges(config.count, config.shard_size)), "data") as advance:
+        manifest = write_toy_pool(args.output, config, advance)
+    if args.json:
+        print(json.dumps({"output": args.output, "triplets": manifest.rows}))
+    else:
+        print(f"{manifest.rows} triplets in {args.output}")

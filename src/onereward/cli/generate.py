@@ -1,0 +1,83 @@
+"""`onereward generate`: triplets -> N candidates each."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onereward.generate.settings import GenerateConfig
+    from onereward.models.contract import Contract
+
+HELP = "make N candidates for each triplet"
+EXAMPLE = "onereward generate --input triplets --output candidates --editor toy --candidates 4 --workers 2"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Input, output, the editor, and the ranges from which settings are drawn."""
+    parser.add_argument("--input", required=True, metavar="TRIPLETS", help="folder or URL of triplets")
+    parser.add_argument("--output", required=True, metavar="CANDIDATES", help="folder or URL to write")
+    parser.add_argument("--editor", required=True, metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
+    parser.add_argument("--base", metavar="REPO", help="pipeline that lends a lone transformer its other parts")
+    parser.add_argument("--lora", metavar="PATH", help="LoRA to merge into the editor")
+    parser.add_argument("--candidates", type=int, default=4, metavar="N", help="candidates a triplet (default: 4)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of settings and noise (default: 0)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="candidates denoised at once")
+    parser.add_argument("--workers", type=int, default=1, metavar="K", help="processes of one thread each (default: 1)")
+    drawn = parser.add_argument_group("drawn for each candidate (defaults: around the editor's own settings)")
+    drawn.add_argument("--steps", type=int, nargs="+", metavar="N", help="choices")
+    drawn.add_argument("--guidance", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range")
+    drawn.add_argument("--true-cfg", type=float, nargs="+", metavar="X", help="choices; 1 is none")
+    drawn.add_argument("--noise-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the noise's scale")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw settings, run the editor, write."""
+    from functools import partial
+
+    import torch
+
+    from onereward.generate.stage import generate
+    from onereward.models.load import load_flux_fill
+    from onereward.runtime.track import track
+    from onereward.store.shards import read_manifest
+
+    shards = len(read_manifest(args.input).shards)
+    cuda = torch.cuda.is_available()
+    load_editor = partial(
+        load_flux_fill,
+        args.editor,
+        base=args.base,
+        lora=args.lora,
+        device="cuda" if cuda else "cpu",
+        dtype=torch.bfloat16 if cuda else torch.float32,
+    )
+    editor = load_editor()
+    with track(shards, "generate") as advance:
+        manifest = generate(
+            args.input,
+            args.output,
+            _config(args, editor.contract),
+            load_editor,
+            editor=editor,
+            editor_name=args.editor,
+            workers=args.workers,
+            progress=advance,
+        )
+    if args.json:
+        print(json.dumps({"output": args.output, "candidates": manifest.rows}))
+    else:
+        print(f"{manifest.rows} candidates in {args.output}")
+
+
+def _config(args: argparse.Namespace, contract: "Contract") -> "GenerateConfig":
+    """The ranges around the editor's contract, save those that were given."""
+    from dataclasses import replace
+
+    from onereward.generate.settings import config_around
+
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in ("steps", "guidance", "true_cfg", "noise_scale", "batch_size")
+        if (value := getattr(args, name)) is not None
+    }
+    return replace(config_around(contract, candidates=args.candidates, seed=args.seed), **given)
