@@ -15,7 +15,7 @@ from onereward.metrics.intervals import bootstrap_mean
 from onereward.metrics.records import Answer, Edit, Score
 from onereward.report.curves import Curve, read_curves
 from onereward.store.shards import read_manifest, read_records
-from onereward.terms import DIMENSIONS, Task, Triplet, Vote
+from onereward.terms import Task
 
 BASE = "base"
 ENDS = ("hole", "ceiling")
@@ -30,17 +30,16 @@ class ReportInputs:
     """The folders a report is made from; a section whose input is missing is left out.
 
     `edits` and `scores` are the two folders of `evaluate editor`, `answers` those of `evaluate judge`, `runs` maps an
-    editor's name to its RL run folder, `votes` and `triplets` give the shares of skips, `timing` is a JSON list of
-    TimeRow. `seed` keys the bootstrap.
+    editor's name to its RL run folder, `skips` is what `annotate --json` printed, `timing` a JSON list of TimeRow, and
+    `stages` are further stages' folders whose settings are shown. `seed` keys the bootstrap.
     """
 
-    triplets: Path | None = None
+    stages: tuple[Path, ...] = ()
     edits: Path | None = None
     scores: Path | None = None
     answers: tuple[Path, ...] = ()
     runs: Mapping[str, Path] = field(default_factory=dict)
-    votes: Path | None = None
-    voted_triplets: Path | None = None
+    skips: Path | None = None
     timing: Path | None = None
     seed: int = 0
 
@@ -133,7 +132,7 @@ def read_report(inputs: ReportInputs) -> Report:
         scores=[row for name in editors for row in score_rows(table, name, BASE, seed=inputs.seed)] if table else [],
         gsb=[row for name in rivals for row in good_same_bad(table, name, BASE, seed=inputs.seed)] if table else [],
         drift=[_drift(edits, name, inputs.seed) for name in editors if edits],
-        skips=_skips(inputs),
+        skips=_read_skips(inputs.skips) if inputs.skips else (),
         timing=read_timing(inputs.timing) if inputs.timing else (),
         versions=_versions(),
     )
@@ -165,27 +164,15 @@ def _drift(edits: Iterable[Edit], editor: str, seed: int) -> DriftRow:
     return DriftRow(editor=editor, n=len(values), drift=interval.value, low=interval.low, high=interval.high)
 
 
-def _skips(inputs: ReportInputs) -> list[SkipRow]:
-    if inputs.votes is None or inputs.voted_triplets is None:
-        return []
-    tasks = {triplet.id: triplet.task for triplet in read_records(inputs.voted_triplets, Triplet)}
-    votes: dict[tuple[Task, str], list[Vote]] = {}
-    for vote in read_records(inputs.votes, Vote):
-        votes.setdefault((tasks[vote.triplet_id], vote.dimension), []).append(vote)
-    rows = []
-    for task in Task:
-        for dimension in DIMENSIONS[task]:
-            if cell := votes.get((task, dimension)):
-                skips = sum(vote.is_skip for vote in cell)
-                row = SkipRow(task=task, dimension=dimension, votes=len(cell), skips=skips, share=skips / len(cell))
-                rows.append(row)
-    return rows
+def _read_skips(path: Path) -> list[SkipRow]:
+    """The rows under `skips` in what `onereward annotate ... --json` printed."""
+    return [SkipRow(**row) for row in json.loads(path.read_text())["skips"]]
 
 
 def _settings(inputs: ReportInputs) -> list[Setting]:
     """Each stage's config as its manifest tells it, and each run's config.json."""
     rows = []
-    for folder in (inputs.triplets, inputs.voted_triplets, inputs.votes, *inputs.answers, inputs.edits, inputs.scores):
+    for folder in (*inputs.stages, *inputs.answers, inputs.edits, inputs.scores):
         if folder is not None:
             plan = read_manifest(folder).plan
             rows += [Setting(stage=plan.stage, name=name, value=_short(value)) for name, value in plan.config.items()]
