@@ -78,8 +78,8 @@ def init_models(policy: nn.Module, config: RLConfig) -> Models:
 
 def draw_task(config: RLConfig, seed: int, step: int) -> Task:
     """The task of a global batch, k with probability p_k."""
-    tasks, shares = zip(*config.task_mix.items(), strict=True)
-    return python_generator(seed, step, "task").choices(tasks, shares)[0]
+    tasks = list(config.task_mix)
+    return python_generator(seed, step, "task").choices(tasks, [config.task_mix[task] for task in tasks])[0]
 
 
 def train(
