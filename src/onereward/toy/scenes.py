@@ -145,7 +145,7 @@ class Scene:
 def scene_of(triplet_id: str) -> Scene:
     """The scene behind a toy triplet's id; ValueError for an id that no toy scene has."""
     match = re.fullmatch(r"toy-(\w+)-(\d+)", triplet_id)
-    if match is None or match[1] not in Split:
+    if match is None or match[1] not in list(Split):
         raise ValueError(
             f"triplet {triplet_id!r} is not a toy scene (expected toy-<split>-<index>): the oracle knows toy scenes only"
         )
