@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from onereward.metrics.records import Answer, Edit, Score
-from onereward.report import ReportInputs, read_report
+from onereward.report import ReportInputs, read_report, read_timing
 from onereward.report.curves import read_curves, smoothed
 from onereward.store.images import encode_png
 from onereward.store.shards import run_stage
@@ -58,7 +58,7 @@ def test_rows_come_from_the_folders(tmp_path: Path) -> None:
             answers=(write(tmp_path / "answers", Answer, answers),),
             runs={"algorithm-1": run},
             skips=tmp_path / "skips.json",
-            timing=tmp_path / "timing.json",
+            timing=read_timing(tmp_path / "timing.json"),
         )
     )
     assert [(row.variant, row.n, row.accuracy) for row in report.judge] == [("untuned", 3, 1.0)]

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Read, draw, write, print."""
     from rich.console import Console
 
-    from onereward.report import ReportInputs, print_summary, read_report, write_report
+    from onereward.report import ReportInputs, print_summary, read_report, read_timing, write_report
 
     if not (args.scores or args.answers or args.run):
         raise ValueError("nothing to report on: give --scores, --answers or --run")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
         answers=tuple(map(Path, args.answers)),
         runs=dict(_named(text) for text in args.run),
         skips=Path(args.skips) if args.skips else None,
-        timing=Path(args.timing) if args.timing else None,
+        timing=read_timing(Path(args.timing)) if args.timing else (),
         seed=args.seed,
     )
     report = read_report(inputs)

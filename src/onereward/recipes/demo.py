@@ -17,7 +17,8 @@ class DemoConfig:
     """Counts of scenes, triplets and steps; every stage's own settings come from its recipe.
 
     Scenes: the judge learns from the first `pool` training scenes, RL repaints training scenes from `rl_first` on. The
-    test split's first `test_preferences` scenes are the judge's held-out pairs, those from `test_first` on the editors'.
+    test split's first `test_preferences` scenes are the judge's held-out pairs; editors are compared from `test_first`
+    on.
     """
 
     pool: int  # training scenes offered to `select`

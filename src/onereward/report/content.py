@@ -26,11 +26,20 @@ _EXAMPLES_PER_TASK = 4
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimeRow:
+    """Wall time of one stage in seconds, over all its starts, and the time it was meant to take at most (or None)."""
+
+    stage: str
+    seconds: float
+    budget: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportInputs:
     """The folders a report is made from; a section whose input is missing is left out.
 
     `edits` and `scores` are the two folders of `evaluate editor`, `answers` those of `evaluate judge`, `runs` maps an
-    editor's name to its RL run folder, `skips` is what `annotate --json` printed, `timing` a JSON list of TimeRow, and
+    editor's name to its RL run folder, `skips` is what `annotate --json` printed, `timing` the stages' wall time, and
     `stages` are further stages' folders whose settings are shown. `seed` keys the bootstrap.
     """
 
@@ -40,7 +49,7 @@ class ReportInputs:
     answers: tuple[Path, ...] = ()
     runs: Mapping[str, Path] = field(default_factory=dict)
     skips: Path | None = None
-    timing: Path | None = None
+    timing: Sequence[TimeRow] = ()
     seed: int = 0
 
 
@@ -73,15 +82,6 @@ class SkipRow:
     votes: int
     skips: int
     share: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimeRow:
-    """Wall time of one stage in seconds, over all its starts, and the time it was meant to take at most (or None)."""
-
-    stage: str
-    seconds: float
-    budget: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def read_report(inputs: ReportInputs) -> Report:
         gsb=[row for name in rivals for row in good_same_bad(table, name, BASE, seed=inputs.seed)] if table else [],
         drift=[_drift(edits, name, inputs.seed) for name in editors if edits],
         skips=_read_skips(inputs.skips) if inputs.skips else (),
-        timing=read_timing(inputs.timing) if inputs.timing else (),
+        timing=inputs.timing,
         versions=_versions(),
     )
 

@@ -1,0 +1,28 @@
+"""`onereward demo`: the whole loop on the toy models."""
+
+import argparse
+
+HELP = "run every stage on the toy models, from scenes to a better editor and a report"
+EXAMPLE = "onereward demo --output demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to, and how much."""
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for everything; run again to continue")
+    parser.add_argument("--quick", action="store_true", help="a smoke form of about a minute: its figures say nothing")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run, then print the tables and the report's path."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from onereward.demo import run_demo
+    from onereward.report import print_summary
+
+    report, page = run_demo(Path(args.output), quick=args.quick)
+    if args.json:
+        print(report.to_json())
+    else:
+        print_summary(report, page, Console())
