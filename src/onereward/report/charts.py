@@ -114,7 +114,7 @@ def bars_chart(bars: Sequence[Bar], *, title: str) -> Markup:
             width = share * span
             body.append(f'<rect class="{name}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height}"/>')
             if bar.strong and width > 34:
-                body.append(_text(x + width / 2, y + height / 2 + 4, f"{share:.0%}", f"on-{name} middle"))
+                body.append(_text(x + width / 2, y + height / 2 + 4, f"{100 * share:.0f} %", f"on-{name} middle"))
             x += width
         body.append(_text(WIDTH, y + height / 2 + 4, bar.note, f"note end{weight}"))
         y += height + 5

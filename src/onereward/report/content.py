@@ -124,10 +124,11 @@ def read_report(inputs: ReportInputs) -> Report:
     editors = [name for name in names if name not in ENDS]
     rivals = [name for name in editors if name != BASE]
     answers = [answer for folder in inputs.answers for answer in read_records(folder, Answer)]
+    curves = [curve for name, run in inputs.runs.items() for curve in read_curves(name, run)]
     return Report(
         settings=_settings(inputs),
         judge=accuracy_rows(answers, seed=inputs.seed),
-        curves=[curve for name, run in inputs.runs.items() for curve in read_curves(name, run)],
+        curves=curves,
         examples=_examples(edits, [*ENDS[:1], *editors]),
         scores=[row for name in editors for row in score_rows(table, name, BASE, seed=inputs.seed)] if table else [],
         gsb=[row for name in rivals for row in good_same_bad(table, name, BASE, seed=inputs.seed)] if table else [],
