@@ -75,13 +75,19 @@ def test_rows_come_from_the_folders(tmp_path: Path) -> None:
     json.loads(report.to_json())
 
 
-def test_curves_prefer_the_win_rate_and_skip_lines_without_one(tmp_path: Path) -> None:
+def test_a_dynamic_run_is_drawn_by_its_win_rate_another_by_its_reward(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [
         {"step": 1, "task": "fill", "reward": {"structure": 0.5}},
         {"step": 2, "task": "fill", "reward": {"structure": 0.6}, "win_rate": {"structure": 0.7, "aesthetics": None}},
         {"step": 3, "task": "remove", "reward": {"removal_quality": 0.2}},
     ]
-    (curve,) = read_curves("algorithm-2", write_log(tmp_path / "rl", lines))
+    run = write_log(tmp_path / "rl", lines)
+    assert [(curve.dimension, curve.values) for curve in read_curves("algorithm-1", run)] == [
+        ("structure", (0.5, 0.6)),
+        ("removal_quality", (0.2,)),
+    ]
+    (run / "config.json").write_text('{"dynamic": true}')
+    (curve,) = read_curves("algorithm-2", run)
     assert (curve.measure, curve.task, curve.dimension) == ("win_rate", "fill", "structure")
     assert (curve.steps, curve.values) == ((2.0,), (0.7,))
 

@@ -11,14 +11,14 @@ from onereward.terms import DIMENSIONS, Task
 WINDOW = 0.15
 """Width of the smoothing as a share of the run's length."""
 
-MEASURES = ("win_rate", "reward")
-"""Against the frozen start and against the reference trained with. The first one that a run logs is drawn: under
-Algorithm 2 the reward tends back to one half by design and measures nothing."""
+REWARD, WIN_RATE = "reward", "win_rate"
+"""P(better) against the reference trained with, and against the frozen start. Under Algorithm 2 the first tends back to
+one half by design and measures nothing, so that there the second is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """P(yes) of one task and dimension over the steps of one run, raw and smoothed; `measure` is one of MEASURES."""
+    """P(yes) of one task and dimension over the steps of one run, raw and smoothed; `measure` is REWARD or WIN_RATE."""
 
     editor: str
     task: str
@@ -30,17 +30,15 @@ class Curve:
 
 
 def read_curves(editor: str, run: Path) -> list[Curve]:
-    """The curves of one run, by task and dimension, of the first measure that its log holds.
+    """The curves of one run by task and dimension: the win rate of a dynamic run, the reward of another.
 
-    A line of the log names its `task` and holds `MEASURE: {dimension: value}`; lines without a measure are skipped.
+    A line of the log names its `task` and holds `reward: {dimension: value}` and, now and then, `win_rate`.
     """
-    log = RunDir(run).log
-    if not log.exists():
+    folder = RunDir(run)
+    if not folder.log.exists():
         raise ValueError(f"{run} has no log.jsonl: pass the folder that train-rl wrote")
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    measure = next((name for name in MEASURES if any(line.get(name) for line in lines)), None)
-    if measure is None:
-        return []
+    lines = [json.loads(line) for line in folder.log.read_text().splitlines()]
+    measure = WIN_RATE if json.loads(folder.config_file.read_text()).get("dynamic") else REWARD
     curves = []
     for task in Task:
         for dimension in DIMENSIONS[task]:
