@@ -1,0 +1,267 @@
+"""The stage `train-rl`: triplets and a judge in, a better editor out, a run folder between (Algorithms 1 and 2).
+
+What happens at a step depends on (config, triplets, step) alone: draws are keyed by the slot in the global batch, and
+every condition is encoded by itself, so that neither the batch's layout nor a resume changes a number.
+
+Shape legend: B samples, H W pixels, K dimensions.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from onereward.flow.sample import denoise
+from onereward.models.base import Judge
+from onereward.models.flux_fill import FluxFill
+from onereward.models.load import save_editor
+from onereward.query import build_query
+from onereward.rl import Batch, Graded, RLConfig, draw_task, init_models, train
+from onereward.runtime.checkpoint import Checkpoints, Stateful
+from onereward.runtime.threads import torch_threads
+from onereward.runtime.track import Log, track
+from onereward.runtime.update import Updater
+from onereward.seeds import python_generator
+from onereward.store.images import (
+    decode_image,
+    decode_mask,
+    encode_png,
+    image_to_tensor,
+    mask_to_tensor,
+    tensor_to_image,
+)
+from onereward.store.rundir import RunDir
+from onereward.store.shards import write_atomically
+from onereward.terms import Dimension, Task, Triplet, dimensions_of
+
+_KEPT_CONDITIONS = 2048
+
+
+class Release(StrEnum):
+    """Which weights `final/` gets: pi_theta or pi_ema, the two outputs of Algorithm 1."""
+
+    POLICY = "policy"
+    AVERAGE = "average"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRLConfig(RLConfig):
+    """All that decides what an editor learns from given triplets and a judge; a recipe states every value."""
+
+    editor: str  # where training starts: `toy`, a folder or a Hub name
+    judge: str
+    triplets: str  # a folder, or what else the draws are made from
+    seed: int
+    steps: int
+    micro_batch: int  # samples in memory at once; gradients add up to the batch
+    learning_rate: float
+    weight_decay: float
+    clip: float  # largest norm of the gradient
+    release: Release
+    threads: int | None  # of torch; None: as the caller has set
+    probe_every: int  # steps between win rates against the frozen start
+    checkpoint_every: int
+
+
+class TripletSource(Protocol):
+    """The sub-datasets D_k of line 4."""
+
+    def draw(self, task: Task, random: Random) -> Triplet:
+        """One triplet of the task."""
+        ...
+
+
+class TripletPool:
+    """Triplets in memory, drawn evenly within a task; raises ValueError for a drawn task that has none."""
+
+    def __init__(self, triplets: Sequence[Triplet]) -> None:
+        self._by_task = {task: [triplet for triplet in triplets if triplet.task is task] for task in Task}
+
+    def draw(self, task: Task, random: Random) -> Triplet:
+        if not self._by_task[task]:
+            there = ", ".join(name for name, triplets in self._by_task.items() if triplets) or "none"
+            raise ValueError(f"no triplet has task {task}, tasks there: {there}; set its share in task_mix to 0")
+        return random.choice(self._by_task[task])
+
+
+def train_rl(
+    config: TrainRLConfig,
+    output: Path,
+    *,
+    editor: FluxFill,
+    judge: Judge,
+    triplets: TripletSource,
+    probe: Sequence[Triplet] = (),
+) -> Path:
+    """Train `editor` (its transformer changes in place) and return its folder, `output`/final.
+
+    Run again it goes on, and a finished run is left alone. `probe` are triplets of the win rate that only the log sees;
+    the judge must be frozen. Raises ValueError for a run folder of another config, NonFiniteError if training diverges.
+    """
+    run = RunDir(output)
+    run.open(config)
+    if not run.is_finished(config.steps):
+        with torch_threads(config.threads):
+            _train(config, run, editor, judge, triplets, probe)
+    return run.final
+
+
+def _train(
+    config: TrainRLConfig,
+    run: RunDir,
+    editor: FluxFill,
+    judge: Judge,
+    triplets: TripletSource,
+    probe: Sequence[Triplet],
+) -> None:
+    encoder = Encoder(editor)
+    probes = [Probe(editor, judge, encoder, config, task, probe) for task in config.task_mix]
+    probe_of = {each.task: each for each in probes if each.triplets}
+    models = init_models(editor.transformer, config)
+    updater = Updater(
+        models.policy.parameters(),
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+    )
+    parts: dict[str, Stateful] = {
+        "policy": models.policy,
+        "average": models.average,
+        "optimizer": updater.optimizer,
+    }
+    checkpoints, log = Checkpoints(run.checkpoints, keep=2), Log(run.log)
+    done = checkpoints.load_last(parts)
+    log.cut_after(done)
+    released = models.policy if config.release is Release.POLICY else models.average
+    batches = draw_batches(config, triplets, encoder, first_step=done + 1)
+    started = time.monotonic()
+    with track(config.steps, "train-rl", done=done) as advance:
+        for step, graded in enumerate(train(models, editor, judge, batches, updater, config), start=done + 1):
+            task = draw_task(config, config.seed, step)
+            values: dict[str, Any] = {"task": task, **vars(updater.last), "reward": mean_reward(graded)}
+            if task in probe_of and (step % config.probe_every == 0 or step == config.steps):
+                values["win_rate"] = probe_of[task].win_rate(released)
+                write_atomically(run.samples / f"step-{step:08d}-{task}.png", probe_of[task].picture(released))
+            log.write(step, **values, seconds=round(time.monotonic() - started, 3))
+            if step % config.checkpoint_every == 0 or step == config.steps:
+                checkpoints.save(step, parts)
+            started = time.monotonic()
+            advance(note=f"loss {updater.last.loss:.3f}")
+    run.write_final(config.steps, partial(save_editor, editor=editor, transformer=released))
+
+
+class Encoder:
+    """Triplets as the algorithm's batches; what the editor makes of a triplet does not depend on the policy: kept."""
+
+    def __init__(self, editor: FluxFill) -> None:
+        self._editor = editor
+        self._kept: OrderedDict[str, tuple[Tensor, Tensor, Any]] = OrderedDict()
+
+    def batch(self, triplets: Sequence[Triplet], keys: Sequence[tuple[int, int, int]]) -> Batch:
+        """Triplets of one task and one size, with the keys of their draws."""
+        images, masks, conditions = zip(*(self._encode(triplet) for triplet in triplets), strict=True)
+        return Batch(
+            task=triplets[0].task,
+            prompts=[triplet.prompt for triplet in triplets],
+            keys=keys,
+            image_B3HW=torch.cat(images),
+            mask_B1HW=torch.cat(masks),
+            condition=type(conditions[0]).concat(conditions),
+        )
+
+    def _encode(self, triplet: Triplet) -> tuple[Tensor, Tensor, Any]:
+        if triplet.id not in self._kept:
+            device = self._editor.device
+            image_13HW = image_to_tensor(decode_image(triplet.image, f"the image of {triplet.id}"))[None].to(device)
+            mask_11HW = mask_to_tensor(decode_mask(triplet.mask, f"the mask of {triplet.id}"))[None].to(device)
+            prompt = self._editor.contract.prompt_for(triplet.task, triplet.prompt)
+            self._kept[triplet.id] = image_13HW, mask_11HW, self._editor.encode(image_13HW, mask_11HW, [prompt])
+            if len(self._kept) > _KEPT_CONDITIONS:
+                self._kept.popitem(last=False)
+        return self._kept[triplet.id]
+
+
+def draw_batches(
+    config: TrainRLConfig, triplets: TripletSource, encoder: Encoder, *, first_step: int
+) -> Iterator[list[Batch]]:
+    """The global batches of the steps from `first_step` (counted from 1) on, each in micro-batches (line 4)."""
+    for step in range(first_step, config.steps + 1):
+        task = draw_task(config, config.seed, step)
+        keys = [(config.seed, step, slot) for slot in range(config.batch)]
+        drawn = [triplets.draw(task, python_generator(*key, "triplet")) for key in keys]
+        starts = range(0, config.batch, config.micro_batch)
+        parts = [slice(start, start + config.micro_batch) for start in starts]
+        yield [encoder.batch(drawn[part], keys[part]) for part in parts]
+
+
+def mean_reward(graded: Sequence[Graded]) -> dict[Dimension, float]:
+    """Mean P(yes) of a global batch by dimension, over the samples that have it (Fig. 4)."""
+    found: dict[Dimension, list[float]] = {}
+    for part in graded:
+        for own, row in zip(part.dimensions, part.prob_yes_BK.tolist(), strict=True):
+            for dimension, prob in zip(own, row, strict=False):  # NaN beyond a sample's last dimension
+                found.setdefault(dimension, []).append(prob)
+    return {dimension: sum(probs) / len(probs) for dimension, probs in found.items()}
+
+
+class Probe:
+    """Held-out triplets of one task, on which the judge compares full edits with those of the frozen start.
+
+    Made before training begins: the start's edits are then the whole memory of it, also under Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        editor: FluxFill,
+        judge: Judge,
+        encoder: Encoder,
+        config: TrainRLConfig,
+        task: Task,
+        triplets: Sequence[Triplet],
+    ) -> None:
+        self.task = task
+        self.triplets = [triplet for triplet in triplets if triplet.task is task]
+        self._editor, self._judge, self._steps = editor, judge, config.reference_steps
+        if self.triplets:
+            self._batch = encoder.batch(self.triplets, [(config.seed, 0, slot) for slot in range(len(self.triplets))])
+            self._start_B3HW = self._edit(editor.transformer)
+
+    @torch.no_grad()
+    def win_rate(self, transformer: nn.Module) -> Mapping[Dimension, float]:
+        """Mean P("the edit is better than the start's") over both orders, by dimension; the start itself gets 0.5."""
+        now_B3HW = self._edit(transformer)
+        dimensions = [dimensions_of(self.task, triplet.prompt) for triplet in self.triplets]
+        queries = [
+            [build_query(self.task, dimension, triplet.prompt) for dimension in own]
+            for own, triplet in zip(dimensions, self.triplets, strict=True)
+        ]
+        forward_BK = self._judge.prob_yes(now_B3HW, self._start_B3HW, queries)
+        backward_BK = self._judge.prob_yes(self._start_B3HW, now_B3HW, queries)
+        prob_BK = (forward_BK + 1 - backward_BK) / 2
+        return mean_reward([Graded(loss=prob_BK.new_zeros(()), dimensions=dimensions, prob_yes_BK=prob_BK)])
+
+    def picture(self, transformer: nn.Module) -> bytes:
+        """PNG: a row a triplet, of its source, the start's edit and the edit now."""
+        columns = torch.stack([self._batch.image_B3HW, self._start_B3HW, self._edit(transformer)])
+        return encode_png(tensor_to_image(rearrange(columns, "n B c H W -> c (B H) (n W)")))
+
+    @torch.no_grad()
+    def _edit(self, transformer: nn.Module) -> Tensor:
+        condition = self._batch.condition
+        noise_BLC = self._editor.noise(condition, [(*key, "probe noise") for key in self._batch.keys])
+        times = self._editor.times(condition, self._steps)
+        latents_BLC = denoise(
+            lambda latents, t_B: self._editor.velocity(latents, t_B, condition, transformer=transformer),
+            noise_BLC,
+            times,
+        )
+        return self._editor.decode(latents_BLC, condition)

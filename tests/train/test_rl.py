@@ -1,0 +1,119 @@
+"""train-rl on the smallest real editor and judge: resumed = never stopped, the rules of a run folder, what it writes."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from onereward.models.load import load_flux_fill
+from onereward.models.load_judge import load_qwen_vl
+from onereward.recipes.toy import ToyScenes, toy, toy_probe
+from onereward.runtime.checkpoint import Checkpoints
+from onereward.terms import Task
+from onereward.train.rl import TrainRLConfig, TripletPool, train_rl
+from tests.tiny import tiny_flux_fill_folder
+from tests.tiny_judge import tiny_judge_folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return str(tiny_flux_fill_folder(folder / "editor")), str(tiny_judge_folder(folder / "judge"))
+
+
+@pytest.fixture
+def config(models: tuple[str, str]) -> TrainRLConfig:
+    small = {"batch": 2, "micro_batch": 1, "reference_steps": 3, "policy_steps": 3, "steps": 4}
+    paces = {"probe_every": 2, "checkpoint_every": 2, "bound": 1.0}
+    return replace(toy(dynamic=True), editor=models[0], judge=models[1], **small, **paces)
+
+
+def trained(config: TrainRLConfig, output: Path) -> Path:
+    return train_rl(
+        config,
+        output,
+        editor=load_flux_fill(config.editor),
+        judge=load_qwen_vl(config.judge),
+        triplets=ToyScenes(),
+        probe=toy_probe(6),
+    )
+
+
+def log_without_time(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_flux_fill(str(folder)).transformer.state_dict()
+
+
+def test_resumed_is_never_stopped_bit_for_bit(
+    config: TrainRLConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    trained(config, whole)
+    saved = Checkpoints.save
+
+    def killed_at_the_second(self: Checkpoints, step: int, parts: Any) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+        saved(self, step, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            trained(config, stopped)
+    leftover = stopped / "checkpoints" / "step-00000004.part"
+    leftover.mkdir()
+    (leftover / "policy.pt").write_bytes(b"half a checkpoint")
+    trained(config, stopped)
+    assert log_without_time(stopped) == log_without_time(whole)
+    expected, found = weights(whole / "final"), weights(stopped / "final")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    start = weights(Path(config.editor))
+    assert any(not torch.equal(start[name], found[name]) for name in start)
+
+
+def test_a_finished_run_does_nothing_and_more_steps_continue_it(config: TrainRLConfig, tmp_path: Path) -> None:
+    run, longer = tmp_path / "run", tmp_path / "longer"
+    trained(replace(config, steps=2), run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "config.json"}
+    trained(replace(config, steps=2), run)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    trained(config, run)
+    trained(config, longer)
+    assert [line["step"] for line in log_without_time(run)] == [1, 2, 3, 4]
+    expected, found = weights(longer / "final"), weights(run / "final")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_another_config_is_an_error_that_lists_the_fields(config: TrainRLConfig, tmp_path: Path) -> None:
+    trained(replace(config, steps=1), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"bound \(there 1.0, now 0.6\), decay \(there 0.98, now 0.5\)"):
+        trained(replace(config, steps=1, bound=0.6, decay=0.5), tmp_path / "run")
+
+
+def test_the_log_has_rewards_by_dimension_and_the_folder_its_parts(config: TrainRLConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained(replace(config, steps=2, task_mix={Task.REMOVE: 1.0}), run)
+    first, second = log_without_time(run)
+    assert first["task"] == "remove" and set(first["reward"]) == {"removal_quality"}
+    assert "win_rate" not in first and 0 < second["win_rate"]["removal_quality"] < 1
+    assert [path.name for path in (run / "samples").iterdir()] == ["step-00000002-remove.png"]
+    assert {path.name for path in run.iterdir()} == {"config.json", "log.jsonl", "checkpoints", "samples", "final"}
+    shutil.rmtree(run / "checkpoints")  # the finished editor needs nothing else
+    assert load_flux_fill(str(run / "final")).contract == load_flux_fill(config.editor).contract
+
+
+def test_a_pool_without_a_drawn_task_says_so() -> None:
+    from random import Random
+
+    pool = TripletPool([triplet for triplet in toy_probe(16) if triplet.task is Task.FILL])
+    assert pool.draw(Task.FILL, Random(0)).task is Task.FILL
+    with pytest.raises(ValueError, match=r"no triplet has task remove, tasks there: fill"):
+        pool.draw(Task.REMOVE, Random(0))
