@@ -25,6 +25,7 @@ from onereward.toy.scenes import (
     draw_object,
     draw_sign,
     make_scene,
+    shape_alpha,
 )
 
 DEFECTS = ("blur", "noise", "tint", "patch", "grey", "ripple")
@@ -49,29 +50,43 @@ class Picture:
     inside: bool
     seed: int
 
-    def pixels(self) -> Floats:
-        """image_HW3 in [0, 1], a function of the fields alone."""
+    def render(self) -> "Rendered":
+        """The image and what of it is drawn, a function of the fields alone."""
         rng = np.random.default_rng(self.seed)
         background = self.scene.background_HW3 / 255.0
         region = self.scene.mask_HW if self.inside else np.ones((SIZE, SIZE), bool)
         image = _damage(background, region, self.defect, self.degree, rng) if self.inside else background
-        image = self._draw(image, rng)
+        image, coverage = self._draw(image, rng)
         if not self.inside:
             image = _damage(image, region, self.defect, self.degree, rng)
-        return np.clip(image, 0.0, 1.0)
+        return Rendered(pixels_HW3=np.clip(image, 0.0, 1.0), coverage_HW=coverage, background_HW3=background)
 
-    def _draw(self, background: Floats, rng: np.random.Generator) -> Floats:
-        drawn = background
+    def _draw(self, background: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        drawn, coverage = background, np.zeros((SIZE, SIZE))
         for thing in (self.second_thing, self.thing):
-            drawn = drawn if thing is None else draw_object(drawn, thing)
+            if thing is not None:
+                drawn = draw_object(drawn, thing)
+                coverage = np.maximum(coverage, shape_alpha(thing.shape, thing.cx, thing.cy, thing.radius))
         if self.word is not None:
             sign = self.scene.sign
             assert sign is not None
             drawn = draw_sign(drawn, replace(sign, word=self.word), paper=rng.uniform(0.9, 1), ink=rng.uniform(0, 0.15))
+            coverage[sign.top : sign.top + sign.height, sign.left : sign.left + sign.width] = 1.0
         mixed = background + self.strength * (drawn - background)
-        if self.warp == 0:
-            return mixed
-        return np.where(self.scene.mask_HW[..., None], _warped(mixed, self.warp, rng, scale=5.0), mixed)
+        if self.warp > 0:
+            both = np.dstack([mixed, coverage])
+            both = np.where(self.scene.mask_HW[..., None], _warped(both, self.warp, rng, scale=5.0), both)
+            mixed, coverage = both[..., :3], both[..., 3]
+        return mixed, coverage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A picture as pixels in [0, 1], how much of each pixel is drawn, and what lies behind it all."""
+
+    pixels_HW3: Floats
+    coverage_HW: Floats
+    background_HW3: Floats
 
 
 def make_pair(split: str, *key: int | str) -> tuple[Picture, Picture]:
@@ -192,7 +207,7 @@ def _warped(image: Floats, amplitude: float, rng: np.random.Generator, *, scale:
     """The image under a smooth random displacement of `amplitude` pixels (its standard deviation)."""
     shift = np.stack([gaussian_filter(rng.normal(size=(SIZE, SIZE)), scale) for _ in range(2)])
     rows_columns = np.mgrid[:SIZE, :SIZE] + shift * amplitude / shift.std()
-    channels = [map_coordinates(image[..., c], rows_columns, order=1, mode="nearest") for c in range(3)]
+    channels = [map_coordinates(image[..., c], rows_columns, order=1, mode="nearest") for c in range(image.shape[-1])]
     return np.stack(channels, axis=-1)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from perception import Heads, Targets, targets_of
 from pictures import make_pair
 from questions import ANSWERS, Pair, Question, ask
 from torch import Tensor
@@ -58,14 +59,16 @@ class Batch:
     first_B3HW: Tensor
     second_B3HW: Tensor
     questions: list[list[Question]]
+    targets: Targets
 
 
 def make_batch(split: str, step: int, config: Config) -> Batch:
     """Batch `step` of a split: a function of the config's seed, the step and the place in the batch alone."""
-    pairs, questions = [], []
+    pairs, rendered, questions = [], [], []
     for place in range(config.batch):
         pictures = make_pair(split, config.seed, step, place)
-        pair = Pair(pictures=pictures, pixels=(pictures[0].pixels(), pictures[1].pixels()))
+        rendered.append([picture.render() for picture in pictures])
+        pair = Pair(pictures=pictures, pixels=(rendered[-1][0].pixels_HW3, rendered[-1][1].pixels_HW3))
         rng = numpy_generator("judge-questions", split, config.seed, step, place)
         pairs.append(pair)
         questions.append(ask(pair, rng, config.questions))
@@ -73,26 +76,29 @@ def make_batch(split: str, step: int, config: Config) -> Batch:
         torch.from_numpy(np.stack([pair.pixels[which] for pair in pairs])).float().permute(0, 3, 1, 2) * 2 - 1
         for which in range(2)
     )
-    return Batch(first_B3HW=first, second_B3HW=second, questions=questions)
+    pictures = [pair.pictures[which] for which in range(2) for pair in pairs]
+    targets = targets_of(pictures, [both[which] for which in range(2) for both in rendered])
+    return Batch(first_B3HW=first, second_B3HW=second, questions=questions, targets=targets)
 
 
-def answers(judge: QwenVLJudge, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits_NV and the right tokens_N of all N questions of the batch."""
+def answers(judge: QwenVLJudge, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits_NV and the right tokens_N of all N questions of the batch, and the vision tokens_BTC of its 2B images."""
     with torch.autocast("cpu", torch.bfloat16):
         texts = [[question.text for question in asked] for asked in batch.questions]
         grid = judge.pixels.merged_grid(*batch.first_B3HW.shape[-2:])
-        logits = judge.answer_logits(judge.see(batch.first_B3HW), judge.see(batch.second_B3HW), texts, grid)
+        seen_BTC = judge.see(torch.cat([batch.first_B3HW, batch.second_B3HW]))
+        logits = judge.answer_logits(*seen_BTC.chunk(2), texts, grid)
     words = [question.answer for asked in batch.questions for question in asked]
     tokens = judge.tokenizer(words, add_special_tokens=False)["input_ids"]
     assert all(len(ids) == 1 for ids in tokens), "every answer is one token"
-    return logits.flatten(0, 1).float(), torch.tensor(tokens)[:, 0]
+    return logits.flatten(0, 1).float(), torch.tensor(tokens)[:, 0], seen_BTC.float()
 
 
 def new_judge(config: Config) -> QwenVLJudge:
     corpus = [*toy_texts(), *ANSWERS]
     for index in range(1000):
         pictures = make_pair("train", "vocabulary", index)
-        pair = Pair(pictures=pictures, pixels=(pictures[0].pixels(), pictures[1].pixels()))
+        pair = Pair(pictures=pictures, pixels=(pictures[0].render().pixels_HW3, pictures[1].render().pixels_HW3))
         rng = numpy_generator("judge-vocabulary", index)
         corpus += [question.text.partition(" The prompt of")[0] for question in ask(pair, rng, 8)]
     tokenizer = toy_judge_tokenizer(corpus)
@@ -108,7 +114,7 @@ def accuracy(judge: QwenVLJudge, config: Config, batches: int) -> dict[str, floa
     right: dict[str, list[bool]] = defaultdict(list)
     for step in range(batches):
         batch = make_batch("validation", step, config)
-        logits, tokens = answers(judge, batch)
+        logits, tokens, _ = answers(judge, batch)
         hits = (logits.argmax(-1) == tokens).tolist()
         families = [question.family for asked in batch.questions for question in asked]
         for family, hit in zip(families, hits, strict=True):
@@ -133,39 +139,42 @@ def log(record: dict[str, object], path: Path) -> None:
 def train(config: Config, minutes: float, checkpoint: Path, log_path: Path) -> None:
     judge = new_judge(config)
     average = QwenVLJudge(frozen_copy(judge.model), judge.tokenizer, judge.pixels)
+    heads = Heads(judge.model.config.vision_config.out_hidden_size)
+    trained = [*judge.model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(
-        judge.model.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        trained, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
     )
     step = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         judge.model.load_state_dict(state["model"])
         average.model.load_state_dict(state["average"])
+        heads.load_state_dict(state["heads"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
-    started, seen = time.monotonic(), []
+    started = time.monotonic()
+    seen: list[dict[str, float]] = []
     while time.monotonic() - started < 60 * minutes:
         rate = config.learning_rate * min(1.0, (step + 1) / config.warm_up)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        logits, tokens = answers(judge, make_batch("train", step, config))
-        loss = functional.cross_entropy(logits, tokens)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(judge.model.parameters(), config.clip)
+        batch = make_batch("train", step, config)
+        logits, tokens, seen_BTC = answers(judge, batch)
+        losses = {"answers": functional.cross_entropy(logits, tokens), **heads.losses(seen_BTC, batch.targets)}
+        torch.stack(list(losses.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(trained, config.clip)
         optimizer.step()
         optimizer.zero_grad()
         step += 1
         update_average(average.model, judge.model, min(config.decay, 1 - 1 / (step + 1)))
-        seen.append((loss.item(), float((logits.argmax(-1) == tokens).float().mean())))
+        right = (logits.argmax(-1) == tokens).float().mean()
+        seen.append({name: value.item() for name, value in {**losses, "right": right}.items()})
         if step % 100 == 0:
-            figures = {
-                "loss": round(np.mean([x for x, _ in seen]), 4),
-                "right": round(np.mean([x for _, x in seen]), 4),
-            }
+            figures = {name: round(float(np.mean([line[name] for line in seen])), 3) for name in seen[0]}
             log({"step": step, "seconds": round(time.monotonic() - started), **figures}, log_path)
             seen.clear()
         if step % 500 == 0:
-            whole = {"model": judge.model, "average": average.model, "optimizer": optimizer}
+            whole = {"model": judge.model, "average": average.model, "heads": heads, "optimizer": optimizer}
             save(checkpoint, {"step": step, **{name: part.state_dict() for name, part in whole.items()}})
         if step % 2000 == 0:
             log({"step": step, "validation": accuracy(average, config, 40)}, log_path)
