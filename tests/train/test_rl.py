@@ -1,4 +1,4 @@
-"""train-rl on the smallest real editor and judge: resumed = never stopped, the rules of a run folder, what it writes."""
+"""train-rl on the smallest real editor and judge: resumed = never stopped, the rules of a run folder, its content."""
 
 import json
 import shutil
