@@ -15,7 +15,6 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 
-
 from onereward.annotate.database import VoteDatabase
 from onereward.annotate.export import export_preferences, latest_answers
 from onereward.annotate.pairing import Pairing
@@ -233,7 +232,7 @@ def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> N
         editor=load_flux_fill(recipe.editor),
         judge=load_qwen_vl(judge),
         triplets=ToyScenes(first=config.rl_first),
-        probe=toy_probe(),
+        probe=toy_probe(config.rl_probe),
     )
 
 

@@ -30,6 +30,7 @@ class DemoConfig:
     judge_steps: int
     rl_steps: int
     rl_first: int
+    rl_probe: int  # validation scenes of the win rate against the frozen start
     seed: int
     budget_candidates: float  # seconds on two cores
     budget_judge: float
@@ -56,6 +57,7 @@ def full_demo() -> DemoConfig:
         judge_steps=900,
         rl_steps=150,
         rl_first=100_000,
+        rl_probe=48,
         seed=0,
         budget_candidates=200,
         budget_judge=240,
@@ -76,6 +78,7 @@ def quick_demo() -> DemoConfig:
         judge_steps=4,
         rl_steps=2,
         rl_first=100_000,
+        rl_probe=6,
         seed=0,
         budget_candidates=20,
         budget_judge=20,
