@@ -36,7 +36,9 @@ def build_tokenizers() -> tuple[CLIPTokenizer, T5Tokenizer]:
     )
 
 
-def build_text_encoders(clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5Tokenizer) -> tuple[CLIPTextModel, T5EncoderModel]:
+def build_text_encoders(
+    clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5Tokenizer
+) -> tuple[CLIPTextModel, T5EncoderModel]:
     clip = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(clip_tokenizer),

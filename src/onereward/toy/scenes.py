@@ -50,6 +50,7 @@ TASK_CYCLE = (Task.FILL, Task.EXTEND, Task.REMOVE, Task.FILL, Task.EXTEND, Task.
 )
 """Scene `index` has task `TASK_CYCLE[index % 16]`: 5 fill, 5 extend, 3 remove, 3 text."""
 
+_REACH = 1.18  # no shape goes further than this many radii from its centre, along x or y
 LETTER_WIDTH, LETTER_HEIGHT, PLATE_MARGIN = 15, 20, 3
 
 Array = NDArray[np.uint8]
@@ -147,7 +148,8 @@ def scene_of(triplet_id: str) -> Scene:
     match = re.fullmatch(r"toy-(\w+)-(\d+)", triplet_id)
     if match is None or match[1] not in list(Split):
         raise ValueError(
-            f"triplet {triplet_id!r} is not a toy scene (expected toy-<split>-<index>): the oracle knows toy scenes only"
+            f"triplet {triplet_id!r} is not a toy scene (toy-<split>-<index>), and the oracle knows no other: "
+            "score other images with a judge"
         )
     return make_scene(Split(match[1]), int(match[2]))
 
@@ -174,7 +176,7 @@ def _object_scene(
     hole = radius * rng.uniform(1.25, 1.55)
     margin = hole + 4
     cx, cy = rng.uniform(margin, SIZE - margin, 2)
-    jitter = rng.uniform(-1, 1, 2) * min(2.0, hole - radius - 1)
+    jitter = rng.uniform(-1, 1, 2) * min(2.0, hole - _REACH * radius)
     round_hole = bool(rng.random() < 0.25)
     x, y = _pixel_grid()
     distance = np.hypot(x - cx, y - cy) if round_hole else np.maximum(abs(x - cx), abs(y - cy))
@@ -217,10 +219,10 @@ def _extend_scene(rng: np.random.Generator, split: Split, index: int, background
     if prompted:
         ys, xs = np.nonzero(mask)
         along = rng.uniform(-10, 10)
-        across = rng.uniform(-1, 1)
+        across = rng.uniform(-0.5, 0.5)
         horizontal = side % 2 == 0
-        cx = xs.mean() + (across if horizontal else along)
-        cy = ys.mean() + (along if horizontal else across)
+        cx = xs.mean() + 0.5 + (across if horizontal else along)
+        cy = ys.mean() + 0.5 + (along if horizontal else across)
         thing = _random_object(rng, split, background, mask, cx, cy, rng.uniform(0.34, 0.4) * width)
     truth = clean if thing is None else draw_object(clean, thing)
     return Scene(

@@ -1,4 +1,4 @@
-"""Small vocabularies in the editor's real tokenizer classes: every toy word, and each letter of a spelt word, is one token.
+"""Small vocabularies in the editor's real tokenizer classes: each toy word and each spelt letter is one token.
 
 Both keep the special tokens' meaning of the originals, so `CLIPTextModel` and `T5EncoderModel` take them unchanged:
 set `CLIPTextConfig.eos_token_id` to the tokenizer's (the pooled output is read there, and never at an unknown
