@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -94,9 +95,9 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError) as error:
+    except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
         raise ValueError(
-            f"cannot read {path}: {error}; delete {path.parent} to go on from the checkpoint before it"
+            f"cannot read {path}, the file is damaged; delete {path.parent} to go on from the checkpoint before it"
         ) from error
     return state
 
