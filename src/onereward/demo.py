@@ -200,8 +200,14 @@ def _evaluate_judge(test: Path, output: Path) -> None:
         "task_dimension": (tuned, Variant.TASK_DIMENSION),
         "fixed_query": (tuned, Variant.FIXED_QUERY),
     }
-    for label, (judge, variant) in asked.items():
-        evaluate_judge(test / "preferences", output / "answers" / label, judge, variant, label)
+    preferences = test / "preferences"
+    with (
+        worker_processes(WORKERS, _quiet) as executor,
+        track(len(asked) * _shards(preferences), "evaluate judge") as advance,
+    ):
+        for label, (judge, variant) in asked.items():
+            folder = output / "answers" / label
+            evaluate_judge(preferences, folder, judge, variant, label, executor=executor, progress=advance)
 
 
 def _train_editors(output: Path, config: DemoConfig) -> None:
