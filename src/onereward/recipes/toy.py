@@ -14,7 +14,7 @@ TOY_SCENES = "toy scenes"
 
 
 def toy(*, dynamic: bool = False) -> TrainRLConfig:
-    """Algorithm 1 (or 2) with starting values from the feasibility study; no sweep on the shipped editor has chosen them yet."""
+    """Algorithm 1 (or 2), starting from values of the feasibility study; no sweep has chosen them yet."""
     return TrainRLConfig(
         editor="toy",
         judge="toy",
