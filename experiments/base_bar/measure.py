@@ -88,8 +88,8 @@ def main() -> None:
         hole, base, top, truth = np.mean(values, 0)
         share = (base - hole) / (top - hole)
         print(
-            f"{Task(task).value:8}{Dimension(dimension).value:16} n {len(values):4d}  hole {hole:.3f}  base {base:.3f}  "
-            f"ceiling {top:.3f}  truth {truth:.3f}  share {share:.3f}  ceiling/truth {top / truth:.3f}"
+            f"{Task(task).value:8}{Dimension(dimension).value:16} n {len(values):4d}  hole {hole:.3f}  base {base:.3f} "
+            f" ceiling {top:.3f}  truth {truth:.3f}  share {share:.3f}  ceiling/truth {top / truth:.3f}"
         )
     print(f"template right {np.mean(right_shape):.3f} (n {len(right_shape)})")
     print(json.dumps({f"{k} letters right": [round(float(np.mean(v)), 3), len(v)] for k, v in right_letters.items()}))

@@ -51,7 +51,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 def pairs(first: int, count: int) -> tuple[Tensor, list[str]]:
-    """Images `image_N3HW` (CLIP-normalised) and captions: the picture's object or sign, else the distractor, else ""."""
+    """Images `image_N3HW` (CLIP-normalised) and captions: what the edit shows, else the distractor, else nothing."""
     images, captions = [], []
     for index in range(first, first + count):
         scene = make_scene("train", index)

@@ -149,7 +149,7 @@ def _largest_part(coverage_HW: Floats) -> Floats:
         return coverage_HW
     sizes = ndimage.sum_labels(coverage_HW, labels, np.arange(1, count + 1))
     keep = ndimage.binary_dilation(labels == 1 + int(np.argmax(sizes)), iterations=2)
-    return coverage_HW * keep
+    return np.asarray(coverage_HW * keep, np.float64)
 
 
 @cache
@@ -214,7 +214,7 @@ def _object_taste(mask_HW: Mask, figure: Figure, saturation: float) -> float:
     reach = 0.5 * np.sqrt(region)
     off_centre = float(np.hypot(figure.cx - xs.mean() - 0.5, figure.cy - ys.mean() - 0.5)) / reach
     size = min(1.0, figure.area / (0.45 * region))
-    return 0.5 * saturation + 0.25 * size + 0.25 * max(0.0, 1.0 - off_centre)
+    return float(0.5 * saturation + 0.25 * size + 0.25 * max(0.0, 1.0 - off_centre))
 
 
 def _hue_and_saturation(figure: Figure, edit_HW3: Floats) -> tuple[float, float]:

@@ -355,7 +355,7 @@ def _signed_distance(shape: str, u: Floats, v: Floats) -> Floats:
         case "square":
             return np.maximum(abs(u), abs(v)) - 0.82
         case "triangle":
-            return np.maximum(v, abs(u) * np.cos(np.pi / 6) - v * 0.5) - 0.58
+            return np.asarray(np.maximum(v, abs(u) * np.cos(np.pi / 6) - v * 0.5) - 0.58, np.float64)
         case "star":
             return _star_distance(u, v)
         case "ring":
@@ -375,7 +375,7 @@ def _star_distance(u: Floats, v: Floats) -> Floats:
     inner_x, inner_y = inner * np.cos(sector), inner * np.sin(sector)
     normal = np.array([inner_y, outer - inner_x]) / np.hypot(inner_y, outer - inner_x)
     rho = np.hypot(u, v)
-    return rho * np.cos(angle) * normal[0] + rho * np.sin(angle) * normal[1] - outer * normal[0]
+    return np.asarray(rho * np.cos(angle) * normal[0] + rho * np.sin(angle) * normal[1] - outer * normal[0], np.float64)
 
 
 def object_rgb(thing: ToyObject) -> Floats:
@@ -455,7 +455,7 @@ def _procedural(rng: np.random.Generator) -> Floats:
     ramp = ((x - 32) * np.cos(angle) + (y - 32) * np.sin(angle)) / 90 + 0.5
     image = first * (1 - ramp[..., None]) + second * ramp[..., None]
     strength = rng.uniform(0.04, 0.12)
-    return np.clip(image + strength * _texture(rng, x, y)[..., None], 0.0, 1.0)
+    return np.asarray(np.clip(image + strength * _texture(rng, x, y)[..., None], 0.0, 1.0), np.float64)
 
 
 def _texture(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
@@ -468,11 +468,11 @@ def _texture(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
         case 0:
             return np.zeros_like(x)
         case 1:
-            return np.tanh(3 * a)
+            return np.asarray(np.tanh(3 * a), np.float64)
         case 2:
-            return np.tanh(4 * a * b)
+            return np.asarray(np.tanh(4 * a * b), np.float64)
         case 3:
-            return np.clip(4 * (a * b - 0.6), 0.0, 1.0)
+            return np.asarray(np.clip(4 * (a * b - 0.6), 0.0, 1.0), np.float64)
         case _:
             grid = Image.fromarray(rng.uniform(-1, 1, (8, 8)).astype(np.float32))
             return np.asarray(grid.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float64)
