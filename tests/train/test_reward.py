@@ -2,68 +2,26 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
-from onereward.seeds import numpy_generator
-from onereward.store.images import encode_png
-from onereward.store.shards import run_stage
-from onereward.terms import DIMENSIONS, Preference, Task, VoterKind
 from onereward.train import reward
 from onereward.train.reward import RewardConfig, draw_batch, train_reward
+from tests.preferences import bright_preference, bright_preferences_folder
 from tests.tiny_judge import tiny_judge_folder
 
 STEPS = 6
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    count: int
-
-
-def _preference(index: int) -> Preference:
-    """Two noisy images, the winner brighter; text is 48x32, the other tasks 32x32."""
-    rng = numpy_generator("brightness", index)
-    task = list(Task)[index % 4]
-    dimension = DIMENSIONS[task][index // 4 % len(DIMENSIONS[task])]
-    size = (32, 48, 3) if task is Task.TEXT else (32, 32, 3)
-    bright, dark = (np.clip(rng.normal(mean, 40, size), 0, 255).astype(np.uint8) for mean in (180, 80))
-    return Preference(
-        triplet_id=f"triplet-{index}",
-        task=task,
-        dimension=dimension,
-        prompt="a red star",
-        winner=encode_png(Image.fromarray(bright)),
-        loser=encode_png(Image.fromarray(dark)),
-        winner_index=0,
-        loser_index=1,
-        voter="brightness",
-        kind=VoterKind.ORACLE,
-        weight=1.0 + index % 2,
-    )
-
-
 @pytest.fixture(scope="module")
 def preferences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("preferences")
-    run_stage(
-        folder,
-        kind=Preference,
-        stage="test",
-        config=_Made(count=40),
-        inputs={},
-        shard_count=2,
-        make_shard=lambda shard: [_preference(20 * shard + i) for i in range(20)],
-    )
-    return folder
+    return bright_preferences_folder(tmp_path_factory.mktemp("preferences"), 40)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +60,7 @@ def uninterrupted(config: RewardConfig, preferences: Path, tmp_path_factory: pyt
 
 
 def test_an_epoch_shows_every_preference_once_and_the_next_one_in_another_order(config: RewardConfig) -> None:
-    records = [_preference(index) for index in range(12)]
+    records = [bright_preference(index) for index in range(12)]
     first, second = (
         [preference for step in steps for preference in draw_batch(records, config, step)] for steps in ((1, 2), (3, 4))
     )

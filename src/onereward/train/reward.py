@@ -114,8 +114,7 @@ def _train(mesh: Mesh, config: RewardConfig, preferences: Path, validation: Path
     writes = mesh.rank == 0
     if writes:
         log.cut_after(done)
-    bar = track(config.steps, "train-reward", done=done) if writes else nullcontext(lambda count=1, note="": None)
-    with bar as advance:
+    with track(config.steps, "train-reward", done=done) if writes else nullcontext(_ignore) as advance:
         for step in range(done + 1, config.steps + 1):
             figures = _step(mesh, config, judge, updater, draw_batch(records, config, step), step)
             update_average(average, judge.model, min(config.decay, 1 - 1 / step))
@@ -129,6 +128,10 @@ def _train(mesh: Mesh, config: RewardConfig, preferences: Path, validation: Path
             advance(note=f"loss {figures.loss:.3f}")
     if writes:
         run.write_final(config.steps, partial(save_judge, judge=judge, model=average))
+
+
+def _ignore(count: int = 1, note: str = "") -> None:
+    """The progress of a process that shows none."""
 
 
 def draw_batch(records: Sequence[Preference], config: RewardConfig, step: int) -> list[Preference]:

@@ -1,0 +1,66 @@
+"""The stage `evaluate judge`: held-out preferences -> a judge's answers in both orders (Table 1, Table 4)."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from onereward.evaluate.editor import model_fingerprint
+from onereward.metrics.answers import answer_preferences
+from onereward.metrics.records import Answer
+from onereward.models.load_judge import load_qwen_vl
+from onereward.models.names import resolve
+from onereward.models.qwen_vl import QwenVLJudge
+from onereward.query import Variant
+from onereward.store.shards import Manifest, fingerprint, read_manifest, read_shard, run_stage
+from onereward.terms import Preference
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConfig:
+    """How the judge is asked, and the name of its rows in the tables."""
+
+    variant: Variant
+    label: str
+
+
+def evaluate_judge(
+    preferences: Path,
+    output: Path,
+    judge: str,
+    variant: Variant,
+    label: str,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Write the answer of `judge` (what `load_qwen_vl` takes) to every preference, asked as `variant`.
+
+    `label` is what tables call it: `untuned`, or a variant's name. `metrics.accuracy_rows` makes the rows. Raises
+    ValueError for preferences that are missing, changed or corrupt, and if no judge lies there.
+    """
+    manifest = read_manifest(preferences)
+    return run_stage(
+        output,
+        kind=Answer,
+        stage="evaluate judge",
+        config=AnswerConfig(variant=variant, label=label),
+        inputs={"preferences": fingerprint(preferences), "judge": model_fingerprint(resolve(judge, "judge"))},
+        shard_count=len(manifest.shards),
+        make_shard=partial(_answer_shard, preferences, manifest, judge, variant, label),
+        progress=progress,
+        executor=executor,
+    )
+
+
+def _answer_shard(
+    preferences: Path, manifest: Manifest, judge: str, variant: Variant, label: str, index: int
+) -> list[Answer]:
+    return answer_preferences(_judge(judge), read_shard(preferences, Preference, manifest, index), variant, label)
+
+
+@cache
+def _judge(source: str) -> QwenVLJudge:
+    """One judge a source and process: a worker keeps it over its shards."""
+    return load_qwen_vl(source)
