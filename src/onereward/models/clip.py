@@ -69,8 +69,8 @@ def load_clip(name_or_path: str, *, device: torch.device | str = "cpu") -> ClipE
         rules_file = cached_file(source, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"no CLIP at {name_or_path!r}: {str(error).splitlines()[0]}; expected 'toy', a folder that holds a CLIPModel "
-            "or CLIPVisionModelWithProjection, or a Hub repository id such as openai/clip-vit-large-patch14"
+            f"no CLIP at {name_or_path!r}: {str(error).splitlines()[0]}; expected 'toy', a folder of a CLIPModel or "
+            "CLIPVisionModelWithProjection, or a Hub repository id such as openai/clip-vit-large-patch14"
         ) from error
     rules = json.loads(Path(rules_file).read_text(encoding="utf-8")) if rules_file else {}
     return ClipEmbedder(model, rules.get("image_mean", _MEAN), rules.get("image_std", _STD))

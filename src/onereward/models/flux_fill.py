@@ -6,7 +6,7 @@ the image with the hole blanked, and the mask itself, in that order.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,7 +43,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class FillCondition:
-    """All that the transformer is told beside the noisy latents; nothing in it depends on the policy, so it can be kept.
+    """What the transformer is told beside the noisy latents: independent of the policy, so it can be kept.
 
     `known_BLC` is the channels appended to the latents: the blanked image's latents, then the mask.
     `negative` is there if any sample's `true_cfg_B` is above 1. Height and width are in pixels.
@@ -90,7 +90,7 @@ class FillCondition:
 
 
 class FluxFill:
-    """A FLUX Fill editor (`onereward.models.base.Editor`) of ordinary parts; the contract gives what a call leaves open.
+    """A FLUX Fill editor (an `Editor`) of ordinary parts; the contract gives what a call leaves open.
 
     The parts are put in eval mode and, the transformer apart, frozen.
     """
@@ -121,7 +121,8 @@ class FluxFill:
 
     @property
     def device(self) -> torch.device:
-        return next(self.vae.parameters()).device
+        device: torch.device = next(self.vae.parameters()).device
+        return device
 
     @torch.no_grad()
     def encode(
@@ -202,11 +203,12 @@ class FluxFill:
         guidance: float | Sequence[float] | None = None,
         true_cfg: float | Sequence[float] | None = None,
         negative_prompt: str | None = None,
+        on_step: Callable[[], object] | None = None,
     ) -> Tensor:
         """Edited image_B3HW in [-1, 1], equal to `FluxFillPipeline` with the same (CPU) generators, one a sample.
 
         Stock draws, in this order, the source image's posterior, the noise, the blanked image's posterior. The first
-        is multiplied by 1 - t = 0 there: here only its draw is made.
+        is multiplied by 1 - t = 0 there: here only its draw is made. `on_step` is called after each of the steps.
         """
         shape = self._latent_shape(*image_B3HW.shape[-2:])
         draws = [[torch.randn(shape, generator=g, dtype=self.text_encoder_2.dtype) for _ in "12"] for g in generators]
@@ -221,8 +223,14 @@ class FluxFill:
             generators=generators,
         )
         times = self.times(condition, self.contract.steps if steps is None else steps)
-        latents_BLC = denoise(lambda latents, t_B: self.velocity(latents, t_B, condition), noise_BLC, times)
-        return self.decode(latents_BLC, condition)
+
+        def velocity(latents_BLC: Tensor, t_B: Tensor) -> Tensor:
+            velocity_BLC = self.velocity(latents_BLC, t_B, condition)
+            if on_step is not None:
+                on_step()
+            return velocity_BLC
+
+        return self.decode(denoise(velocity, noise_BLC, times), condition)
 
     def _predict(
         self, transformer: nn.Module, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, text: Text

@@ -1,6 +1,5 @@
 """Editors from and to ordinary diffusers folders: `toy`, a folder, a Hub repository, or a transformer on a base."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +86,7 @@ def save_editor(
         with _quietly():
             pipeline.save_pretrained(partial)
         save_contract(partial, editor.contract if contract is None else contract)
-        os.replace(partial, folder)
+        partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
