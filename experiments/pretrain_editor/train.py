@@ -3,18 +3,20 @@
     OMP_NUM_THREADS=1 python experiments/pretrain_editor/train.py --vae work/vae --run work/editor --minutes 60
 
 Run again with the same --run to go on from its checkpoint; `--decay` makes this leg's learning rate fall linearly to
-zero (the last leg). CLIP and T5 text encoders are trained with the transformer. Latents are normalised as FLUX's:
+zero (the last leg). Under `torchrun --nproc-per-node 2` each process brings a batch of its own and the gradients are
+averaged. CLIP and T5 text encoders are trained with the transformer. Latents are normalised as FLUX's:
 (z - shift) * scale. Time: t = 1 is noise, velocity = noise - x_0.
 """
 
 import argparse
 import json
-import math
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from diffusers import AutoencoderKL, FluxFillPipeline
 from einops import rearrange
 from torch import Tensor, nn
@@ -155,6 +157,16 @@ def optimizers(model: Editor, rate: float, muon: bool) -> list[torch.optim.Optim
     return out
 
 
+def average_gradients(model: Editor) -> None:
+    """Over all processes, in one message."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
 def export(model: Editor, vae: AutoencoderKL, average: dict[str, Tensor], folder: Path) -> None:
     """An ordinary FluxFillPipeline folder with the averaged weights."""
     kept = {k: v.clone() for k, v in model.state_dict().items()}
@@ -188,6 +200,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
+    rank = dist.get_rank() if dist.is_initialized() else 0
     model = Editor()
     vae = AutoencoderKL.from_pretrained(args.vae).eval()
     if args.compile:
@@ -203,8 +218,8 @@ def main() -> None:
         for o, s in zip(optims, state["optimizers"], strict=True):
             o.load_state_dict(s)
         average, step, spent, first = state["average"], state["step"], state["minutes"], state["next"]
-        torch.manual_seed(args.seed + step)
-    buffer = Buffer(vae, first)
+    torch.manual_seed(args.seed + step + 1_000_003 * rank)
+    buffer = Buffer(vae, first + 50_000_000 * rank)
     buffer.add(2000)
 
     def save() -> None:
@@ -214,7 +229,13 @@ def main() -> None:
         file.with_suffix(".tmp").rename(file)
 
     start, saved, losses = time.time(), time.time(), []
-    while (elapsed := (time.time() - start) / 60) < args.minutes:
+    while True:
+        clock = torch.tensor([time.time() - start])
+        if dist.is_initialized():
+            dist.broadcast(clock, 0)
+        elapsed = clock.item() / 60
+        if elapsed >= args.minutes:
+            break
         rate = args.rate * min(1.0, (step + 1) / 300)
         if args.decay:
             rate *= 1 - elapsed / args.minutes
@@ -225,6 +246,8 @@ def main() -> None:
         for o in optims:
             o.zero_grad()
         loss.backward()
+        if dist.is_initialized():
+            average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in optims:
             o.step()
@@ -234,16 +257,17 @@ def main() -> None:
         with torch.no_grad():
             for k, v in model.state_dict().items():
                 average[k].lerp_(v, 1 - decay)
-        if step % 200 == 0:
+        if step % 200 == 0 and rank == 0:
             line = {"step": step, "minutes": round(spent + elapsed, 2), "loss": round(sum(losses) / len(losses), 5)}
             print(json.dumps(line | {"rate": rate, "scenes": buffer.next - first}), flush=True)
             losses.clear()
-        if time.time() - saved > 180:
+        if time.time() - saved > 180 and rank == 0:
             save()
             export(model, vae, average, args.run / "export")
             saved = time.time()
-    save()
-    export(model, vae, average, args.run / "export")
+    if rank == 0:
+        save()
+        export(model, vae, average, args.run / "export")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from onereward.toy.scenes import make_scene
 
 OPPONENT = torch.tensor([[0.299, 0.587, 0.114], [0.8, -0.4, -0.4], [-0.4, -0.4, 0.8]])
 """RGB -> (brightness, red against the rest, blue against the rest)."""
+LATENT_NOISE = 0.03
 
 
 def build() -> AutoencoderKL:
@@ -56,6 +57,15 @@ def fold_colour(vae: AutoencoderKL) -> None:
         inverse = OPPONENT.inverse()
         last.weight.copy_(torch.einsum("co,oihw->cihw", inverse, last.weight))
         last.bias.copy_(inverse @ last.bias)
+
+
+def set_posterior(vae: AutoencoderKL) -> None:
+    """The posterior's width is the noise of training, everywhere: stock pipelines sample from it."""
+    mean_channels = vae.config.latent_channels
+    with torch.no_grad():
+        last = vae.encoder.conv_out
+        last.weight[mean_channels:] = 0.0
+        last.bias[mean_channels:] = 2 * math.log(LATENT_NOISE)
 
 
 def scene_images(start: int, count: int) -> Tensor:
@@ -119,7 +129,7 @@ def main() -> None:
         x = crops(images, 24, 32, generator)
         seen = torch.einsum("oc,bchw->bohw", OPPONENT, x)
         latents = vae.encode(seen).latent_dist.mode()
-        noisy = latents + 0.03 * torch.randn(latents.shape, generator=generator)
+        noisy = latents + LATENT_NOISE * torch.randn(latents.shape, generator=generator)
         out = vae.decode(noisy).sample
         error = out - seen
         loss = error.square().mean() * 4 + error.abs().mean() * 0.2 + 1e-4 * latents.square().mean()
@@ -147,6 +157,7 @@ def main() -> None:
             for a, p in zip(average, vae.parameters(), strict=True):
                 p.copy_(a)
         fold_colour(vae)
+        set_posterior(vae)
         with torch.no_grad():
             latents = vae.encode(held.float() / 127.5 - 1.0).latent_dist.mode()
         vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))
