@@ -18,7 +18,7 @@ import torch
 from perception import Heads, Targets, targets_of
 from pictures import make_pair
 from questions import ANSWERS, Pair, Question, ask
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from onereward.ema import frozen_copy, update_average
@@ -136,35 +136,50 @@ def log(record: dict[str, object], path: Path) -> None:
         file.write(line + "\n")
 
 
+def make_optimizers(model: nn.Module, heads: Heads, config: Config) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the rest."""
+    matrices = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and ("layers" in name or "blocks" in name or "merger" in name)
+    }
+    rest = [parameter for name, parameter in model.named_parameters() if name not in matrices]
+    options = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    return [
+        torch.optim.AdamW([*rest, *heads.parameters()], betas=config.betas, **options),
+        torch.optim.Muon(matrices.values(), adjust_lr_fn="match_rms_adamw", **options),
+    ]
+
+
 def train(config: Config, minutes: float, checkpoint: Path, log_path: Path) -> None:
     judge = new_judge(config)
     average = QwenVLJudge(frozen_copy(judge.model), judge.tokenizer, judge.pixels)
     heads = Heads(judge.model.config.vision_config.out_hidden_size)
     trained = [*judge.model.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(
-        trained, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
-    )
+    optimizers = make_optimizers(judge.model, heads, config)
     step = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         judge.model.load_state_dict(state["model"])
         average.model.load_state_dict(state["average"])
         heads.load_state_dict(state["heads"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
         step = state["step"]
     started = time.monotonic()
     seen: list[dict[str, float]] = []
     while time.monotonic() - started < 60 * minutes:
         rate = config.learning_rate * min(1.0, (step + 1) / config.warm_up)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate
         batch = make_batch("train", step, config)
         logits, tokens, seen_BTC = answers(judge, batch)
         losses = {"answers": functional.cross_entropy(logits, tokens), **heads.losses(seen_BTC, batch.targets)}
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(trained, config.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         step += 1
         update_average(average.model, judge.model, min(config.decay, 1 - 1 / (step + 1)))
         right = (logits.argmax(-1) == tokens).float().mean()
@@ -174,8 +189,9 @@ def train(config: Config, minutes: float, checkpoint: Path, log_path: Path) -> N
             log({"step": step, "seconds": round(time.monotonic() - started), **figures}, log_path)
             seen.clear()
         if step % 500 == 0:
-            whole = {"model": judge.model, "average": average.model, "heads": heads, "optimizer": optimizer}
-            save(checkpoint, {"step": step, **{name: part.state_dict() for name, part in whole.items()}})
+            whole = {"model": judge.model, "average": average.model, "heads": heads}
+            states = {name: part.state_dict() for name, part in whole.items()}
+            save(checkpoint, {"step": step, "optimizers": [o.state_dict() for o in optimizers], **states})
         if step % 2000 == 0:
             log({"step": step, "validation": accuracy(average, config, 40)}, log_path)
 
