@@ -25,10 +25,11 @@ _IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """Per cell: coverage, colour of what lies behind, letter; per image: classes, and numbers (NaN where none)."""
+    """Per cell: coverage, colour behind it, damage, letter; per image: classes, and numbers (NaN where none)."""
 
     coverage_BTG: Tensor
     behind_BTG3: Tensor
+    damage_BTG: Tensor
     letter_BTG: Tensor
     shape_B: Tensor
     colour_B: Tensor
@@ -49,6 +50,7 @@ class Heads(nn.Module):
         self.colour = nn.Linear(width, len(HUES) + 1)
         self.defect = nn.Linear(width, len(DEFECTS) + 1)
         self.numbers = nn.Linear(width, len(_NUMBERS) + 3)
+        self.damage = nn.Linear(width, cells)
 
     def losses(self, tokens_BTC: Tensor, targets: Targets) -> dict[str, Tensor]:
         mean_BC = tokens_BTC.mean(1)
@@ -59,6 +61,7 @@ class Heads(nn.Module):
         return {
             "coverage": functional.binary_cross_entropy_with_logits(self.coverage(tokens_BTC), targets.coverage_BTG),
             "behind": 8 * (behind - targets.behind_BTG3).abs().mean(),
+            "damage": 12 * (self.damage(tokens_BTC) - targets.damage_BTG).abs().mean(),
             "letter": 3 * functional.cross_entropy(letter, targets.letter_BTG.flatten()),
             "shape": functional.cross_entropy(self.shape(mean_BC), targets.shape_B, ignore_index=_IGNORED),
             "colour": functional.cross_entropy(self.colour(mean_BC), targets.colour_B, ignore_index=_IGNORED),
@@ -71,12 +74,14 @@ def targets_of(pictures: Sequence[Picture], rendered: Sequence[Rendered]) -> Tar
     """The targets of a batch of pictures."""
     coverage = torch.from_numpy(np.stack([image.coverage_HW for image in rendered])).float()
     behind = torch.from_numpy(np.stack([image.background_HW3 for image in rendered])).float()
+    damage = torch.from_numpy(np.stack([image.damage_HW for image in rendered])).float()
     letters = torch.from_numpy(np.stack([_letters(picture) for picture in pictures]))
     cells = "(ty gy py) (tx gx px)"
     sides = {"gy": _SIDE, "gx": _SIDE, "py": _CELL, "px": _CELL}
     return Targets(
         coverage_BTG=reduce(coverage, f"b {cells} -> b (ty tx) (gy gx)", "mean", **sides),
         behind_BTG3=reduce(behind, f"b {cells} c -> b (ty tx) (gy gx) c", "mean", **sides),
+        damage_BTG=reduce(damage, f"b {cells} -> b (ty tx) (gy gx)", "mean", **sides),
         letter_BTG=rearrange(letters, "b (ty gy) (tx gx) -> b (ty tx) (gy gx)", gy=_SIDE, gx=_SIDE),
         shape_B=torch.tensor([_class(picture, "shape", list(SHAPES)) for picture in pictures]),
         colour_B=torch.tensor([_class(picture, "colour", list(HUES)) for picture in pictures]),

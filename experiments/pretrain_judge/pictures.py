@@ -88,6 +88,12 @@ class Rendered:
     coverage_HW: Floats
     background_HW3: Floats
 
+    @property
+    def damage_HW(self) -> Floats:
+        """Mean absolute difference from the background, beside what is drawn."""
+        difference: Floats = np.abs(self.pixels_HW3 - self.background_HW3).mean(-1)
+        return difference * (1 - self.coverage_HW)
+
 
 def make_pair(split: str, *key: int | str) -> tuple[Picture, Picture]:
     """Two pictures keyed by `key`: of one scene mostly, half of these differing in one or two attributes only."""

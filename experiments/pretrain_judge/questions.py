@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
-from pictures import DEFECTS, Picture
+from pictures import DEFECTS, Picture, Rendered
 
 from onereward.toy.scenes import HUES, LETTERS, SHAPES, SIZE, Floats, object_prompt, sign_prompt
 
@@ -29,7 +29,11 @@ class Question:
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     pictures: tuple[Picture, Picture]
-    pixels: tuple[Floats, Floats]
+    rendered: tuple[Rendered, Rendered]
+
+    @property
+    def pixels(self) -> tuple[Floats, Floats]:
+        return self.rendered[0].pixels_HW3, self.rendered[1].pixels_HW3
 
 
 Asker = Callable[[Pair, np.random.Generator], Question | None]
@@ -133,7 +137,26 @@ _STATISTICS: list[Callable[[Floats], tuple[str, float, float]]] = [
     lambda part: ("rough", float(abs(np.diff(part, axis=0)).mean() + abs(np.diff(part, axis=1)).mean()), 0.2),
     lambda part: ("red", float((part[..., 0] - part.mean(-1)).mean() + 0.2), 0.4),
     lambda part: ("blue", float((part[..., 2] - part.mean(-1)).mean() + 0.2), 0.4),
+    lambda part: ("saturated", float((part.max(-1) - part.min(-1)).mean()), 0.7),
 ]
+
+
+def _damage(pair: Pair, rng: np.random.Generator) -> Question | None:
+    """How far a quarter of the image is from what it was before the defect, beside what is drawn; in one or in both."""
+    place = str(rng.choice(list(PLACES)))
+    row, column = (np.array(PLACES[place]) * (SIZE // 2)).tolist()
+    quarter = (slice(row, row + SIZE // 2), slice(column, column + SIZE // 2))
+    first, second = (float(rendered.damage_HW[quarter].mean()) for rendered in pair.rendered)
+    if rng.random() < 0.5:
+        which = int(rng.integers(2))
+        damage = (first, second)[which]
+        answer = "0" if damage < 0.004 else _bin(damage, 0.0, 0.16)
+        text = f"How strong is the defect in the {place} of the {ORDINALS[which]} image?"
+        return Question(family="local damage", text=text, answer=answer)
+    if abs(first - second) < 0.01:
+        return None
+    text = f"Is the defect in the {place} stronger in the **first** image than in the **second** one?" + _ASKED
+    return Question(family="more local damage", text=text, answer=_yes(first > second))
 
 
 def _description(pair: Pair, rng: np.random.Generator) -> str | None:
@@ -277,6 +300,7 @@ ASKERS: list[tuple[Asker, float]] = [
     (_shown, 2.5),
     (_letter, 5.0),
     (_same, 1.0),
+    (_damage, 2.0),
     (_compare, 3.0),
     (_compare_defects, 1.5),
     (_compare_pixels, 0.7),

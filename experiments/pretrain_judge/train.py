@@ -20,6 +20,7 @@ from pictures import make_pair
 from questions import ANSWERS, Pair, Question, ask
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import Qwen2Tokenizer
 
 from onereward.ema import frozen_copy, update_average
 from onereward.models.attention import SDPA_FLOAT32
@@ -64,11 +65,10 @@ class Batch:
 
 def make_batch(split: str, step: int, config: Config) -> Batch:
     """Batch `step` of a split: a function of the config's seed, the step and the place in the batch alone."""
-    pairs, rendered, questions = [], [], []
+    pairs, questions = [], []
     for place in range(config.batch):
         pictures = make_pair(split, config.seed, step, place)
-        rendered.append([picture.render() for picture in pictures])
-        pair = Pair(pictures=pictures, pixels=(rendered[-1][0].pixels_HW3, rendered[-1][1].pixels_HW3))
+        pair = Pair(pictures=pictures, rendered=(pictures[0].render(), pictures[1].render()))
         rng = numpy_generator("judge-questions", split, config.seed, step, place)
         pairs.append(pair)
         questions.append(ask(pair, rng, config.questions))
@@ -77,7 +77,7 @@ def make_batch(split: str, step: int, config: Config) -> Batch:
         for which in range(2)
     )
     pictures = [pair.pictures[which] for which in range(2) for pair in pairs]
-    targets = targets_of(pictures, [both[which] for which in range(2) for both in rendered])
+    targets = targets_of(pictures, [pair.rendered[which] for which in range(2) for pair in pairs])
     return Batch(first_B3HW=first, second_B3HW=second, questions=questions, targets=targets)
 
 
@@ -94,14 +94,24 @@ def answers(judge: QwenVLJudge, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return logits.flatten(0, 1).float(), torch.tensor(tokens)[:, 0], seen_BTC.float()
 
 
-def new_judge(config: Config) -> QwenVLJudge:
+def vocabulary() -> Qwen2Tokenizer:
+    """The words of toy queries and of the questions; kept beside the checkpoints, which stand and fall with it."""
+    folder = WORK / "tokenizer"
+    if folder.exists():
+        return Qwen2Tokenizer.from_pretrained(folder)
     corpus = [*toy_texts(), *ANSWERS]
     for index in range(1000):
         pictures = make_pair("train", "vocabulary", index)
-        pair = Pair(pictures=pictures, pixels=(pictures[0].render().pixels_HW3, pictures[1].render().pixels_HW3))
+        pair = Pair(pictures=pictures, rendered=(pictures[0].render(), pictures[1].render()))
         rng = numpy_generator("judge-vocabulary", index)
         corpus += [question.text.partition(" The prompt of")[0] for question in ask(pair, rng, 8)]
     tokenizer = toy_judge_tokenizer(corpus)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def new_judge(config: Config) -> QwenVLJudge:
+    tokenizer = vocabulary()
     shape = toy_judge_config(tokenizer, text_layers=config.text_layers, vision_layers=config.vision_layers)
     model = new_toy_judge(shape, config.seed)
     model.set_attn_implementation(SDPA_FLOAT32)
