@@ -19,12 +19,13 @@ from onereward.annotate.database import VoteDatabase
 from onereward.annotate.export import export_preferences, latest_answers
 from onereward.annotate.pairing import Pairing
 from onereward.annotate.voting import collect_votes, skip_shares
-from onereward.evaluate.editor import edit_triplets, model_fingerprint, score_edits
+from onereward.evaluate.editor import edit_triplets, score_edits
 from onereward.evaluate.judge import evaluate_judge
 from onereward.generate.settings import config_around
 from onereward.generate.stage import generate
 from onereward.generate.workers import worker_processes
 from onereward.models.clip import load_clip
+from onereward.models.fingerprint import fingerprint_of
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
@@ -231,12 +232,13 @@ def _train_editors(output: Path, config: DemoConfig) -> None:
 
 def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> None:
     """One algorithm, in a worker; the run records the judge by its content, not its place."""
-    recipe = replace(toy(dynamic=dynamic), judge=model_fingerprint(judge), steps=config.rl_steps, seed=config.seed)
+    reward = load_qwen_vl(judge)
+    recipe = replace(toy(dynamic=dynamic), judge=fingerprint_of(reward), steps=config.rl_steps, seed=config.seed)
     train_rl(
         recipe,
         run,
         editor=load_flux_fill(recipe.editor),
-        judge=load_qwen_vl(judge),
+        judge=reward,
         triplets=ToyScenes(first=config.rl_first),
         probe=toy_probe(config.rl_probe),
     )

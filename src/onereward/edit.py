@@ -144,7 +144,7 @@ class ImageJudge:
 
         Raises ValueError for an unknown task or dimension and for images of different sizes.
         """
-        first, second = _upright(first, "first image"), _upright(second, "second image")
+        first, second = upright(first, "the first image"), upright(second, "the second image")
         if first.size != second.size:
             sizes = " and ".join(f"{image.width}x{image.height}" for image in (first, second))
             raise ValueError(f"the two images are {sizes}: give two edits of one image, or resize one to the other")
@@ -191,6 +191,29 @@ def as_dimension(name: Dimension | str) -> Dimension:
     return Dimension(name)
 
 
+def upright(image: Image.Image, name: str) -> Image.Image:
+    """The image loaded and turned as its EXIF says; raises ValueError, calling it `name`, if its file is damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"cannot read {name}: {error}; replace it by a whole PNG or JPEG file") from error
+
+
+def picture_and_mask(image: Image.Image, mask: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Both as an edit takes them: upright, the image L, LA, RGB or RGBA, the mask 0 and 255.
+
+    Raises ValueError for a damaged file, 16-bit pixels, a mask of another size and an empty one.
+    """
+    image, mask = _plain(upright(image, "the image")), upright(mask, "the mask")
+    if mask.size != image.size:
+        sizes = f"{mask.width}x{mask.height} and the image {image.width}x{image.height}"
+        raise ValueError(f"the mask is {sizes} (upright): draw the mask on the image or resize it to fit")
+    binary = mask.convert("L").point([255 if level >= MASK_THRESHOLD else 0 for level in range(256)])
+    if binary.getbbox() is None:
+        raise ValueError("the mask is empty: paint white what should be repainted")
+    return image, binary
+
+
 def extend_canvas(image: Image.Image, borders: Borders) -> tuple[Image.Image, Image.Image]:
     """The larger canvas with the (upright) image on it, and the mask of what is new, for an edit with task `extend`.
 
@@ -199,7 +222,7 @@ def extend_canvas(image: Image.Image, borders: Borders) -> tuple[Image.Image, Im
     sides = (borders.left, borders.right, borders.top, borders.bottom)
     if min(sides) < 0 or max(sides) == 0:
         raise ValueError(f"got {borders}: no side may be negative and one at least must be above 0")
-    image = _plain(_upright(image, "image"))
+    image = _plain(upright(image, "the image"))
     size = image.width + borders.left + borders.right, image.height + borders.top + borders.bottom
     canvas, mask = Image.new(image.mode, size), Image.new("L", size, 255)
     canvas.paste(image, (borders.left, borders.top))
@@ -216,15 +239,16 @@ class _Region:
     top: int
     width: int
     height: int
-    size: tuple[int, int]
+    size: tuple[int, int]  # never larger than the box
 
     @staticmethod
-    def of(image: Image.Image, hole: tuple[int, int, int, int], contract: Contract) -> "_Region":
+    def of(mask: Image.Image, contract: Contract) -> "_Region":
         """A square around the hole at the editor's native size, or the whole image if it takes any size."""
-        width, height = image.size
+        (width, height), hole = mask.size, mask.getbbox()
+        assert hole is not None
         if contract.native_size is None:
             multiple = contract.size_multiple
-            wide, high = (ceil(length / multiple) * multiple for length in image.size)
+            wide, high = (ceil(length / multiple) * multiple for length in (width, height))
             shrink = max(1.0, sqrt(wide * high / contract.max_pixels))
             size = tuple(max(multiple, int(length / shrink) // multiple * multiple) for length in (wide, high))
             return _Region(left=0, top=0, width=wide, height=high, size=(size[0], size[1]))
@@ -249,11 +273,7 @@ class _Region:
 
         Shrunk by area means: a wider filter would draw colours of the hole into pixels that are not masked.
         """
-        box = self.cut(image)
-        if box.size == self.size:
-            return box
-        smaller = self.size[0] <= box.width and self.size[1] <= box.height
-        return box.resize(self.size, Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
+        return self.cut(image).resize(self.size, Image.Resampling.BOX)
 
     def show_mask(self, mask: Image.Image) -> Image.Image:
         """The box of the mask at the editor's size, white where any white pixel falls."""
@@ -275,9 +295,8 @@ class _Prepared:
     def of(edit: Edit, contract: Contract) -> "_Prepared":
         if not 0 <= edit.seed < 2**63:
             raise ValueError(f"got seed {edit.seed}, expected a whole number from 0 up to 2^63 - 1")
-        image = _plain(_upright(edit.image, "image"))
-        mask, hole = _binary(_upright(edit.mask, "mask"), image.size)
-        region = _Region.of(image, hole, contract)
+        image, mask = picture_and_mask(edit.image, edit.mask)
+        region = _Region.of(mask, contract)
         return _Prepared(
             image=image,
             mask=mask,
@@ -311,14 +330,6 @@ def _mirrored(start: int, count: int, length: int) -> "numpy.ndarray[tuple[int],
     return numpy.where(folded < length, folded, 2 * length - 1 - folded)
 
 
-def _upright(image: Image.Image, name: str) -> Image.Image:
-    """The image loaded and turned as its EXIF says; raises ValueError if its file is damaged."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"cannot read the {name}: {error}; replace it by a whole PNG or JPEG file") from error
-
-
 def _plain(image: Image.Image) -> Image.Image:
     """The image as grey or RGB, with or without alpha, 8 bits; raises ValueError for deeper pixels."""
     if image.mode in _KEPT_MODES and "transparency" not in image.info:
@@ -328,18 +339,6 @@ def _plain(image: Image.Image) -> Image.Image:
     converted = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
     converted.info.pop("icc_profile", None)  # it described the old mode
     return converted
-
-
-def _binary(mask: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """The mask as 0 and 255, and the box around its white; raises ValueError if it is empty or of another size."""
-    if mask.size != size:
-        sizes = f"{mask.width}x{mask.height} and the image {size[0]}x{size[1]}"
-        raise ValueError(f"the mask is {sizes} (upright): draw the mask on the image or resize it to fit")
-    binary = mask.convert("L").point([255 if level >= MASK_THRESHOLD else 0 for level in range(256)])
-    hole = binary.getbbox()
-    if hole is None:
-        raise ValueError("the mask is empty: paint white what should be repainted")
-    return binary, hole
 
 
 def _or(value: float | None, default: float) -> float:

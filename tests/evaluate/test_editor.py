@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from onereward.evaluate.editor import CEILING, HOLE, edit_triplets, model_fingerprint, score_edits
+from onereward.evaluate.editor import CEILING, HOLE, edit_triplets, score_edits
 from onereward.metrics.gsb import good_same_bad, score_table
 from onereward.metrics.records import Edit, Score
 from onereward.store.images import decode_image, decode_mask, encode_png
@@ -148,11 +148,6 @@ def test_scores_are_the_scorers_and_another_seed_is_refused(
         assert (score.scorer, score.dead_band) == ("brightness", 0.01)
     with pytest.raises(ValueError, match=r"seed \(there 3, now 4\)"):
         edit_triplets(triplets, edits, editors, seed=4, truth=white)
-
-
-def test_fingerprint_is_the_content_not_the_place(tmp_path: Path, editors: dict[str, str]) -> None:
-    twin = tiny_flux_fill_folder(tmp_path / "twin", seed=0)
-    assert model_fingerprint(str(twin)) == model_fingerprint(editors["base"]) != model_fingerprint(editors["other"])
 
 
 def test_wrong_inputs_say_what_is_wrong(tmp_path: Path, triplets: Path, editors: dict[str, str], edits: Path) -> None:

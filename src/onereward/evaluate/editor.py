@@ -5,7 +5,6 @@ number an image and dimension. Two ends are edited along: `hole`, what an editor
 where the truth is known, `ceiling`, the truth as the VAE lets it through.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -21,9 +20,9 @@ from torch import Tensor
 
 from onereward.metrics.drift import drift_outside
 from onereward.metrics.records import Edit, Score
+from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
 from onereward.models.load import load_flux_fill
-from onereward.models.names import resolve
 from onereward.seeds import seed_for, torch_generator
 from onereward.store.images import (
     decode_image,
@@ -99,7 +98,7 @@ def edit_triplets(
         raise ValueError(f"got editors {sorted(sources)}, expected one or more, none called {HOLE} or {CEILING}")
     manifest = read_manifest(triplets)
     config = EditConfig(editors=tuple(sources), ceiling=truth is not None, seed=seed, steps=steps)
-    weights = {f"editor {name}": model_fingerprint(source) for name, source in sources.items()}
+    weights = {f"editor {name}": fingerprint_of(_editor(source)) for name, source in sources.items()}
     return run_stage(
         output,
         kind=Edit,
@@ -137,19 +136,6 @@ def score_edits(
         progress=progress,
         executor=executor,
     )
-
-
-def model_fingerprint(source: str) -> str:
-    """SHA-256 of a model folder's files by name and content, wherever the folder lies; a Hub name stands for itself."""
-    folder = Path(resolve(source, "editor"))
-    if not folder.is_dir():
-        return source
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")) + sorted(folder.rglob("*.json")):
-        if path.name != "run.json":  # says how the model came about, not what it computes
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _edit_shard(

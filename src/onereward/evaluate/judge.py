@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from onereward.evaluate.editor import model_fingerprint
 from onereward.metrics.answers import answer_preferences
 from onereward.metrics.records import Answer
+from onereward.models.fingerprint import fingerprint_of
 from onereward.models.load_judge import load_qwen_vl
-from onereward.models.names import resolve
 from onereward.models.qwen_vl import QwenVLJudge
 from onereward.query import Variant
 from onereward.store.shards import Manifest, fingerprint, read_manifest, read_shard, run_stage
@@ -46,7 +45,7 @@ def evaluate_judge(
         kind=Answer,
         stage="evaluate judge",
         config=AnswerConfig(variant=variant, label=label),
-        inputs={"preferences": fingerprint(preferences), "judge": model_fingerprint(resolve(judge, "judge"))},
+        inputs={"preferences": fingerprint(preferences), "judge": fingerprint_of(_judge(judge))},
         shard_count=len(manifest.shards),
         make_shard=partial(_answer_shard, preferences, manifest, judge, variant, label),
         progress=progress,

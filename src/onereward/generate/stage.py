@@ -1,14 +1,12 @@
 """The stage `generate`: triplets -> N candidates each, shard i of one made from shard i of the other."""
 
-import hashlib
 from collections.abc import Callable
 from functools import cache, partial
-
-import torch
 
 from onereward.generate.candidates import make_candidates
 from onereward.generate.settings import GenerateConfig
 from onereward.generate.workers import worker_processes
+from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
 from onereward.store.shards import Folder, Manifest, fingerprint, read_manifest, read_shard, run_stage
 from onereward.terms import Candidate, Triplet
@@ -42,7 +40,7 @@ def generate(
         kind=Candidate,
         stage="generate",
         config=config,
-        inputs={"triplets": fingerprint(triplets), "editor": editor_fingerprint(editor)},
+        inputs={"triplets": fingerprint(triplets), "editor": fingerprint_of(editor)},
         shard_count=len(manifest.shards),
         progress=progress,
     )
@@ -52,16 +50,6 @@ def generate(
         return stage(
             make_shard=partial(_make_shard_in_worker, triplets, manifest, editor_name, config), executor=executor
         )
-
-
-def editor_fingerprint(editor: FluxFill) -> str:
-    """SHA-256 of the weights that make the pixels (transformer and VAE), wherever they were loaded from."""
-    digest = hashlib.sha256()
-    for part in (editor.transformer, editor.vae):
-        for name, tensor in sorted(part.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _make_shard(

@@ -1,21 +1,18 @@
 """Editors from and to ordinary diffusers folders: `toy`, a folder, a Hub repository, or a transformer on a base."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import FluxFillPipeline, FluxTransformer2DModel
-from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from onereward.models.contract import CONTRACT_FILE, RELEASED, Contract, read_contract, save_contract
 from onereward.models.flux_fill import FluxFill
 from onereward.models.names import resolve
+from onereward.models.quiet import quietly
 
 FLUX_FILL = "black-forest-labs/FLUX.1-Fill-dev"
 
@@ -39,7 +36,7 @@ def load_flux_fill(
     pipeline_source = (base or FLUX_FILL) if lone else source
     pipeline_source = resolve(pipeline_source, "editor")
     try:
-        with _quietly():
+        with quietly():
             parts: dict[str, nn.Module] = {}
             if lone:
                 parts["transformer"] = FluxTransformer2DModel.from_pretrained(source, subfolder=subfolder, dtype=dtype)
@@ -83,7 +80,7 @@ def save_editor(
         scheduler=editor.scheduler,
     )
     try:
-        with _quietly():
+        with quietly():
             pipeline.save_pretrained(partial)
         save_contract(partial, editor.contract if contract is None else contract)
         partial.replace(folder)
@@ -130,17 +127,3 @@ def _cannot_load(name: str, pipeline_source: str, lora: str | None, error: Excep
         f"cannot load an editor from {', '.join(tried)}: {str(error).splitlines()[0]}; expected 'toy', a folder that "
         f"FluxFillPipeline loads, a Hub repository id such as {FLUX_FILL}, or REPO:SUBFOLDER of a transformer"
     )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """No progress bars for the few files of a model; the settings are put back."""
-    libraries = (diffusers_logging, transformers_logging)
-    shown = [library for library in libraries if library.is_progress_bar_enabled()]
-    for library in shown:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bar()
