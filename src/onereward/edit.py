@@ -271,7 +271,7 @@ class _Region:
     def show(self, image: Image.Image) -> Image.Image:
         """The box of an RGB image at the editor's size.
 
-        Shrunk by area means: a wider filter would draw colours of the hole into pixels that are not masked.
+        Each pixel goes into one box: a wider filter would draw colours of the hole into pixels that are not masked.
         """
         return self.cut(image).resize(self.size, Image.Resampling.BOX)
 
