@@ -28,7 +28,7 @@ from tests.tiny_judge import tiny_judge_folder
 
 PROMPT = "a red star"
 ANY_SIZE = replace(TINY_CONTRACT, native_size=None, max_pixels=48 * 48)
-"""Instead of a square around the hole, the whole picture, shrunk to 48 x 48 pixels in area."""
+"""Instead of a square around the hole, as much of the picture as 48 x 48 pixels hold."""
 
 
 class Painter:
@@ -80,7 +80,7 @@ def pictures(draw: st.DrawFn) -> tuple[Image.Image, Image.Image]:
     return picture, hole(picture.size, (left, top, right, bottom))
 
 
-@pytest.mark.parametrize("contract", [TINY_CONTRACT, ANY_SIZE], ids=["square around the hole", "whole picture"])
+@pytest.mark.parametrize("contract", [TINY_CONTRACT, ANY_SIZE], ids=["square around the hole", "any size"])
 @settings(max_examples=60)
 @given(given_=pictures())
 @example(given_=(noise(50, 30, "LA"), hole((50, 30), (0, 0, 50, 30))))
@@ -98,7 +98,7 @@ def test_outside_the_mask_nothing_changes_and_inside_everything_is_new(
     assert (numpy.asarray(edited)[inside] == opaque[image.mode]).all()
 
 
-@pytest.mark.parametrize("contract", [TINY_CONTRACT, ANY_SIZE], ids=["square around the hole", "whole picture"])
+@pytest.mark.parametrize("contract", [TINY_CONTRACT, ANY_SIZE], ids=["square around the hole", "any size"])
 @pytest.mark.parametrize("size", [(32, 32), (200, 140), (90, 201), (20, 11), (300, 40)])
 @pytest.mark.parametrize("where", [(0.0, 0.0), (0.4, 0.5), (0.7, 0.7)])
 def test_what_the_editor_leaves_alone_comes_back_in_place_and_to_scale(
@@ -136,7 +136,7 @@ def test_the_mask_that_the_editor_sees_covers_the_hole_and_no_more() -> None:
     assert torch.equal(model.images_B3HW[0], image_to_tensor(box))
 
 
-@pytest.mark.parametrize("contract", [TINY_CONTRACT, ANY_SIZE], ids=["square around the hole", "whole picture"])
+@pytest.mark.parametrize("contract", [TINY_CONTRACT, ANY_SIZE], ids=["square around the hole", "any size"])
 @settings(max_examples=60)
 @given(given_=pictures())
 def test_colours_of_the_hole_do_not_reach_what_the_editor_sees_as_known(
@@ -151,6 +151,27 @@ def test_colours_of_the_hole_do_not_reach_what_the_editor_sees_as_known(
         model: Any = shown.model
         known.append(model.images_B3HW * (1 - model.masks_B1HW))
     assert torch.equal(*known)
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "seen", "white"),
+    [
+        ((48, 48), (10, 10, 12, 12), (48, 48), 4),  # all of it, as it is
+        ((41, 30), (10, 10, 12, 12), (48, 32), 4),  # all of it, mirrored at its edges to multiples of 8
+        ((96, 96), (50, 50, 54, 54), (48, 48), 16),  # the 48 x 48 around a small hole, not shrunk
+        ((96, 96), (0, 0, 96, 96), (48, 48), 48 * 48),  # all of it, shrunk by 2
+        # 1.75 x 24 = 42 of 48 rows, a part of 7/8: 168 x 42, up to 168 x 48, shrunk by 1.75 to 96 x 27, down to 96 x 24.
+        ((192, 48), (90, 8, 94, 32), (96, 24), 2 * 12),
+    ],
+)
+def test_an_editor_of_any_size_sees_as_much_as_it_can_take(
+    size: tuple[int, int], box: tuple[int, int, int, int], seen: tuple[int, int], white: int
+) -> None:
+    shown = painter(ANY_SIZE, lambda image: image)
+    shown.edit(noise(*size), hole(size, box), PROMPT, Task.FILL)
+    model: Any = shown.model
+    assert tuple(model.masks_B1HW.shape) == (1, 1, seen[1], seen[0])
+    assert model.masks_B1HW.sum() == white
 
 
 def test_at_its_own_size_it_is_the_stock_pipeline_pasted(folder: Path, editor: ImageEditor) -> None:

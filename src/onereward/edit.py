@@ -22,7 +22,7 @@ from onereward.store.images import MASK_THRESHOLD, image_to_tensor, mask_to_tens
 from onereward.terms import Dimension, Task
 
 _CONTEXT = 1.75
-"""Side of the square that a small editor is shown, in multiples of the hole's longer side."""
+"""How much an editor is shown at least if the image has it, in multiples of the hole's sides."""
 
 _KEPT_MODES = ("L", "LA", "RGB", "RGBA")
 
@@ -243,24 +243,21 @@ class _Region:
 
     @staticmethod
     def of(mask: Image.Image, contract: Contract) -> "_Region":
-        """A square around the hole at the editor's native size, or the whole image if it takes any size."""
+        """The hole with context: a square at the editor's native size, else as much of the image as `max_pixels` hold."""
         (width, height), hole = mask.size, mask.getbbox()
         assert hole is not None
-        if contract.native_size is None:
-            multiple = contract.size_multiple
-            wide, high = (ceil(length / multiple) * multiple for length in (width, height))
-            shrink = max(1.0, sqrt(wide * high / contract.max_pixels))
-            size = tuple(max(multiple, int(length / shrink) // multiple * multiple) for length in (wide, high))
-            return _Region(left=0, top=0, width=wide, height=high, size=(size[0], size[1]))
-        extent = max(hole[2] - hole[0], hole[3] - hole[1])
-        side = max(contract.native_size, min(ceil(_CONTEXT * extent), max(width, height)))
-        return _Region(
-            left=_start(hole[0], hole[2], side, width),
-            top=_start(hole[1], hole[3], side, height),
-            width=side,
-            height=side,
-            size=(contract.native_size, contract.native_size),
-        )
+        across, down = hole[2] - hole[0], hole[3] - hole[1]
+        if contract.native_size is not None:
+            wide = high = max(contract.native_size, min(ceil(_CONTEXT * max(across, down)), max(width, height)))
+            size = contract.native_size, contract.native_size
+        else:
+            multiple, full = contract.size_multiple, sqrt(width * height / contract.max_pixels)
+            part = min(1.0, max(1 / full, _CONTEXT * across / width, _CONTEXT * down / height))
+            shrink = max(1.0, round(part * full, 6))  # rounded, so that 1 is 1
+            wide, high = (ceil(part * length / multiple) * multiple for length in (width, height))
+            size = _at_most(wide / shrink, multiple), _at_most(high / shrink, multiple)
+        left, top = _start(hole[0], hole[2], wide, width), _start(hole[1], hole[3], high, height)
+        return _Region(left=left, top=top, width=wide, height=high, size=size)
 
     def cut(self, image: Image.Image) -> Image.Image:
         """The box, at its own size; beyond the edges the image is mirrored."""
@@ -322,6 +319,11 @@ def _start(low: int, high: int, side: int, length: int) -> int:
     if side > length:
         return (length - side) // 2
     return min(max((low + high - side) // 2, 0), length - side)
+
+
+def _at_most(length: float, multiple: int) -> int:
+    """The largest positive multiple up to `length`, or one `multiple`."""
+    return max(multiple, int(length) // multiple * multiple)
 
 
 def _mirrored(start: int, count: int, length: int) -> "numpy.ndarray[tuple[int], numpy.dtype[numpy.int_]]":

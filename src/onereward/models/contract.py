@@ -15,7 +15,8 @@ class Contract:
 
     `guidance` is embedded by the transformer; `true_cfg` above 1 adds a second pass with `negative_prompt`.
     `native_size` is the side in pixels of the squares that a small editor was trained on (the region around the mask
-    is resized to it); None means any size in multiples of `size_multiple`, up to `max_pixels` in area.
+    is resized to it); None means any size in multiples of `size_multiple`, up to `max_pixels` in area (of a larger
+    picture, the part around the mask).
     """
 
     guidance: float = 30.0
