@@ -160,7 +160,7 @@ def test_colours_of_the_hole_do_not_reach_what_the_editor_sees_as_known(
         ((41, 30), (10, 10, 12, 12), (48, 32), 4),  # all of it, mirrored at its edges to multiples of 8
         ((96, 96), (50, 50, 54, 54), (48, 48), 16),  # the 48 x 48 around a small hole, not shrunk
         ((96, 96), (0, 0, 96, 96), (48, 48), 48 * 48),  # all of it, shrunk by 2
-        # 1.75 x 24 = 42 of 48 rows, a part of 7/8: 168 x 42, up to 168 x 48, shrunk by 1.75 to 96 x 27, down to 96 x 24.
+        # 1.75 x 24 = 42 of 48 rows, a part of 7/8: 168 x 42, up to 168 x 48, shrunk by 1.75 to 96 x 27, down to 96 x 24
         ((192, 48), (90, 8, 94, 32), (96, 24), 2 * 12),
     ],
 )

@@ -243,7 +243,7 @@ class _Region:
 
     @staticmethod
     def of(mask: Image.Image, contract: Contract) -> "_Region":
-        """The hole with context: a square at the editor's native size, else as much of the image as `max_pixels` hold."""
+        """The hole with context: a square at the editor's native size, or all that `max_pixels` can hold."""
         (width, height), hole = mask.size, mask.getbbox()
         assert hole is not None
         across, down = hole[2] - hole[0], hole[3] - hole[1]
