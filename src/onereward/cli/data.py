@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     toy.add_argument("--output", required=True, metavar="POOL", help="folder to write")
     toy.add_argument("--split", default="train", help="train, validation, test, test_2 or test_3 (default: train)")
     toy.add_argument("--count", type=int, required=True, metavar="N", help="number of triplets")
-    toy.add_argument("--tasks", nargs="+", type=Task, choices=list(Task), default=list(Task), help="default: all")
+    toy.add_argument("--tasks", nargs="+", choices=list(Task), default=list(Task), help="default: all")
     toy.add_argument("--first", type=int, default=0, metavar="INDEX", help="first scene of the split (default: 0)")
 
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.split not in list(Split):
         raise ValueError(f"unknown split {args.split!r}; the splits are {', '.join(Split)}")
-    config = ToyPoolConfig(split=Split(args.split), count=args.count, tasks=tuple(args.tasks), first=args.first)
+    config = ToyPoolConfig(split=Split(args.split), count=args.count, tasks=tuple(Task(task) for task in args.tasks), first=args.first)
     with track(len(shard_ranges(config.count, config.shard_size)), "data") as advance:
         manifest = write_toy_pool(args.output, config, advance)
     if args.json:

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoTokenizer, PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from onereward.models.names import resolve
@@ -56,7 +55,7 @@ def load_qwen_vl(
     return judge if trainable else judge.freeze()
 
 
-def save_judge(folder: Path, judge: QwenVLJudge, *, model: nn.Module | None = None) -> None:
+def save_judge(folder: Path, judge: QwenVLJudge, *, model: PreTrainedModel | None = None) -> None:
     """Writes what `load_qwen_vl` and transformers' own classes read; `model` replaces the judge's own (an average)."""
     with quietly():
         (judge.model if model is None else model).save_pretrained(folder)
