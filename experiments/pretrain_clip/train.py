@@ -45,7 +45,7 @@ def build(tokenizer: CLIPTokenizer) -> CLIPModel:
         num_hidden_layers=3,
         num_attention_heads=3,
         image_size=64,
-        patch_size=8,
+        patch_size=16,
     )
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=64))
 
