@@ -29,7 +29,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.split not in list(Split):
         raise ValueError(f"unknown split {args.split!r}; the splits are {', '.join(Split)}")
-    config = ToyPoolConfig(split=Split(args.split), count=args.count, tasks=tuple(Task(task) for task in args.tasks), first=args.first)
+    config = ToyPoolConfig(
+        split=Split(args.split), count=args.count, tasks=tuple(Task(task) for task in args.tasks), first=args.first
+    )
     with track(len(shard_ranges(config.count, config.shard_size)), "data") as advance:
         manifest = write_toy_pool(args.output, config, advance)
     if args.json:
