@@ -187,6 +187,16 @@ def test_absent_queries_leave_gradients_finite(folder: Path) -> None:
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
+def test_a_mean_over_the_asked_queries_has_a_finite_gradient(judge: QwenVLJudge) -> None:
+    """What Algorithm 1 does with samples that have fewer dimensions."""
+    first, second = _images()
+    first.requires_grad_()
+    (0.6 - judge.prob_yes(first, second, QUERIES, second_grad=False)).clamp(min=0).nanmean(1).sum().backward()
+    assert first.grad is not None
+    assert first.grad.isfinite().all()
+    assert (first.grad.abs().amax((1, 2, 3)) > 0).any()
+
+
 def test_full_and_binary_probability_differ_by_the_mass_outside(judge: QwenVLJudge) -> None:
     first, second = _images()
     full = QwenVLJudge(judge.model, judge.tokenizer, judge.pixels, probability=Probability.FULL)
