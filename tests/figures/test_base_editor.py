@@ -16,7 +16,7 @@ from onereward.terms import Dimension, Task
 from onereward.toy.oracle import find_figure, read_letters, score_edit
 from onereward.toy.scenes import Scene, Split, make_scene
 
-FORMS = [pytest.param(160, 40, id="short"), pytest.param(1600, 200, id="long", marks=pytest.mark.soak)]
+FORMS = [pytest.param(1600, 200, id="long", marks=pytest.mark.soak)]
 FIRST = 50_000  # scenes that no sweep and no demo looks at
 
 
