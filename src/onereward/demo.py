@@ -23,7 +23,6 @@ from onereward.evaluate.editor import edit_triplets, score_edits
 from onereward.evaluate.judge import evaluate_judge
 from onereward.generate.settings import config_around
 from onereward.generate.stage import generate
-from onereward.generate.workers import worker_processes
 from onereward.models.clip import load_clip
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.load import load_flux_fill
@@ -35,6 +34,7 @@ from onereward.recipes.toy_judge import toy_judge
 from onereward.report import Report, ReportInputs, TimeRow, read_report, write_report
 from onereward.runtime.threads import torch_threads
 from onereward.runtime.track import track
+from onereward.runtime.workers import worker_processes
 from onereward.select.stage import SelectConfig, select
 from onereward.store.rundir import RunDir
 from onereward.store.shards import read_manifest, shard_ranges, write_atomically

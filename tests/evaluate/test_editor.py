@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from onereward.evaluate.editor import CEILING, HOLE, edit_triplets, score_edits
+from onereward.evaluate.editor import edit_triplets, score_edits
 from onereward.metrics.gsb import good_same_bad, score_table
-from onereward.metrics.records import Edit, Score
+from onereward.metrics.records import CEILING, HOLE, Edit, Score
 from onereward.store.images import decode_image, decode_mask, encode_png
 from onereward.store.shards import read_records, run_stage, shard_ranges
 from onereward.terms import Dimension, Task, Triplet

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -15,7 +16,9 @@ from onereward.store.images import (
     image_to_tensor,
     mask_to_tensor,
     tensor_to_image,
+    triplet_tensors,
 )
+from onereward.terms import Task, Triplet
 
 sides = st.integers(1, 9)
 pixels_HW3 = st.tuples(sides, sides).flatmap(lambda size: arrays(numpy.uint8, (*size, 3)))
@@ -73,3 +76,14 @@ def test_transparency_is_refused_and_corruption_is_named() -> None:
     for broken in (b"", b"no image", whole[: len(whole) // 2]):
         with pytest.raises(ValueError, match=r"mask of triplet 7 .*replace or remove"):
             decode_mask(broken, "mask of triplet 7")
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused() -> None:
+    image, mask = encode_png(Image.new("RGB", (6, 4))), encode_png(Image.new("L", (6, 4), 255))
+    triplet = Triplet(id="t0", task=Task.FILL, prompt="a", image=image, mask=mask)
+    image_3HW, mask_1HW = triplet_tensors(triplet)
+    assert image_3HW.shape == (3, 4, 6)
+    assert mask_1HW.shape == (1, 4, 6)
+    small = replace(triplet, mask=encode_png(Image.new("L", (4, 4))))
+    with pytest.raises(ValueError, match="t0: the mask is 4x4, expected the image's 6x4"):
+        triplet_tensors(small)

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.recipes.toy import ToyScenes, toy, toy_probe
 from onereward.runtime.checkpoint import Checkpoints
+from onereward.store.images import encode_png
 from onereward.terms import Task
-from onereward.train.rl import TrainRLConfig, TripletPool, train_rl
+from onereward.train.rl import Encoder, TrainRLConfig, TripletPool, draw_batches, train_rl
 from tests.tiny import tiny_flux_fill_folder
 from tests.tiny_judge import tiny_judge_folder
 
@@ -117,3 +119,13 @@ def test_a_pool_without_a_drawn_task_says_so() -> None:
     assert pool.draw(Task.FILL, Random(0)).task is Task.FILL
     with pytest.raises(ValueError, match=r"no triplet has task remove, tasks there: fill"):
         pool.draw(Task.REMOVE, Random(0))
+
+
+def test_triplets_of_several_sizes_go_in_parts_of_one_size(config: TrainRLConfig) -> None:
+    whole = [triplet for triplet in toy_probe(16) if triplet.task is Task.FILL]
+    image, mask = encode_png(Image.new("RGB", (32, 16))), encode_png(Image.new("L", (32, 16), 255))
+    pool = TripletPool([*whole, *(replace(t, id=f"{t.id} small", image=image, mask=mask) for t in whole)])
+    mixed = replace(config, batch=8, micro_batch=8, steps=1, task_mix={Task.FILL: 1.0})
+    (parts,) = draw_batches(mixed, pool, Encoder(load_flux_fill(config.editor)), first_step=1)
+    assert {part.image_B3HW.shape[2:] for part in parts} == {(64, 64), (16, 32)}
+    assert sorted(key for part in parts for key in part.keys) == [(config.seed, 1, slot) for slot in range(8)]

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from contextlib import nullcontext
 
 from onereward.cli import evaluate_judge
 
@@ -47,22 +46,17 @@ def run(args: argparse.Namespace) -> None:
 def _evaluate_editor(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    import torch
-
     from onereward.evaluate.editor import edit_triplets, score_edits
-    from onereward.generate.workers import worker_processes
     from onereward.recipes.demo import toy_truth
     from onereward.runtime.track import track
+    from onereward.runtime.workers import workers
     from onereward.store.shards import read_manifest
     from onereward.toy.oracle import ToyOracle
 
-    if args.workers < 1:
-        raise ValueError(f"got --workers {args.workers}, expected 1 or more")
     sources = dict(_named(text) for text in args.editor)
     triplets, output = Path(args.input), Path(args.output)
-    shards = len(read_manifest(triplets).shards)
-    pool = worker_processes(args.workers, torch.set_num_threads, 1) if args.workers > 1 else nullcontext()
-    with pool as executor:
+    with workers(args.workers) as executor:
+        shards = len(read_manifest(triplets).shards)
         with track(shards, "edit") as advance:
             edit_triplets(
                 triplets,

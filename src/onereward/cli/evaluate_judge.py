@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from onereward.query import Variant
+
 if TYPE_CHECKING:
     from onereward.metrics.accuracy import AccuracyRow
 
@@ -17,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--judge", required=True, metavar="NAME", help="toy, a folder or a Hub repository")
     parser.add_argument(
         "--variant",
-        choices=["pair", "task", "task_dimension", "fixed_query"],
-        default="task_dimension",
+        choices=list(Variant),
+        default=Variant.TASK_DIMENSION,
         help="what the query tells (default: task_dimension)",
     )
     parser.add_argument("--label", help="name of the rows, such as untuned (default: the variant)")
@@ -27,26 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Ask, write, print the table."""
-    from contextlib import nullcontext
     from dataclasses import asdict
     from pathlib import Path
 
-    import torch
-
     from onereward.evaluate.judge import evaluate_judge
-    from onereward.generate.workers import worker_processes
     from onereward.metrics.accuracy import accuracy_rows
     from onereward.metrics.records import Answer
-    from onereward.query import Variant
     from onereward.runtime.track import track
+    from onereward.runtime.workers import workers
     from onereward.store.shards import read_manifest, read_records
 
-    if args.workers < 1:
-        raise ValueError(f"got --workers {args.workers}, expected 1 or more")
     preferences, output = Path(args.input), Path(args.output)
-    shards = len(read_manifest(preferences).shards)
-    pool = worker_processes(args.workers, torch.set_num_threads, 1) if args.workers > 1 else nullcontext()
-    with pool as executor, track(shards, "evaluate judge") as advance:
+    with (
+        workers(args.workers) as executor,
+        track(len(read_manifest(preferences).shards), "evaluate judge") as advance,
+    ):
         evaluate_judge(
             preferences,
             output,

@@ -5,8 +5,7 @@ number an image and dimension. Two ends are edited along: `hole`, what an editor
 where the truth is known, `ceiling`, the truth as the VAE lets it through.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,23 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from onereward.metrics.drift import drift_outside
-from onereward.metrics.records import Edit, Score
+from onereward.metrics.records import CEILING, HOLE, Edit, Score
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
 from onereward.models.load import load_flux_fill
+from onereward.runtime.batches import batches_of
 from onereward.seeds import seed_for, torch_generator
-from onereward.store.images import (
-    decode_image,
-    decode_mask,
-    encode_png,
-    image_to_tensor,
-    mask_to_tensor,
-    tensor_to_image,
-)
+from onereward.store.images import decode_image, encode_png, image_to_tensor, tensor_to_image, triplet_tensors
 from onereward.store.shards import Manifest, fingerprint, read_manifest, read_shard, run_stage
 from onereward.terms import Dimension, Triplet
-
-HOLE, CEILING = "hole", "ceiling"
 
 Truth = Callable[[Triplet], Image.Image]
 """The ideal edit of a triplet; a module-level function, so that worker processes can be told it."""
@@ -160,19 +151,14 @@ def _editor(source: str) -> FluxFill:
 
 
 def _job(triplet: Triplet) -> _Job:
-    image = decode_image(triplet.image, f"the image of {triplet.id}")
-    mask = decode_mask(triplet.mask, f"the mask of {triplet.id}")
-    if image.size != mask.size:
-        raise ValueError(
-            f"{triplet.id}: the mask is {mask.width}x{mask.height}, expected the image's {image.width}x{image.height}"
-        )
-    return _Job(triplet=triplet, image_3HW=image_to_tensor(image), mask_1HW=mask_to_tensor(mask))
+    image_3HW, mask_1HW = triplet_tensors(triplet)
+    return _Job(triplet=triplet, image_3HW=image_3HW, mask_1HW=mask_1HW)
 
 
 def _repainted(editor: FluxFill, jobs: Sequence[_Job], config: EditConfig) -> dict[str, Tensor]:
     """Triplet id -> the editor's whole image_3HW, before paste-back."""
     outputs = {}
-    for batch in _batches(jobs, config.batch_size):
+    for batch in batches_of(jobs, config.batch_size, lambda job: job.image_3HW.shape):
         images_B3HW = editor.repaint(
             torch.stack([job.image_3HW for job in batch]),
             torch.stack([job.mask_1HW for job in batch]),
@@ -182,16 +168,6 @@ def _repainted(editor: FluxFill, jobs: Sequence[_Job], config: EditConfig) -> di
         )
         outputs.update({job.triplet.id: image for job, image in zip(batch, images_B3HW.cpu(), strict=True)})
     return outputs
-
-
-def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
-    """Jobs of one image size at a time."""
-    groups: dict[torch.Size, list[_Job]] = defaultdict(list)
-    for job in jobs:
-        groups[job.image_3HW.shape].append(job)
-    for group in groups.values():
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
 
 
 def _emptied(job: _Job) -> Tensor:

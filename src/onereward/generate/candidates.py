@@ -3,7 +3,6 @@
 Shape legend: B batch, H W pixels, L latent tokens, C token channels.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,14 +12,8 @@ from torch import Tensor
 from onereward.flow.sample import denoise
 from onereward.generate.settings import GenerateConfig, Settings, draw_settings
 from onereward.models.flux_fill import FluxFill
-from onereward.store.images import (
-    decode_image,
-    decode_mask,
-    encode_png,
-    image_to_tensor,
-    mask_to_tensor,
-    tensor_to_image,
-)
+from onereward.runtime.batches import batches_of
+from onereward.store.images import encode_png, tensor_to_image, triplet_tensors
 from onereward.terms import Candidate, Triplet
 
 
@@ -46,7 +39,7 @@ def make_candidates(
     """
     jobs = [job for triplet in triplets for job in _jobs_of(triplet, editor, config)]
     images: dict[tuple[str, int], bytes] = {}
-    for batch in _batches(jobs, config.batch_size):
+    for batch in batches_of(jobs, config.batch_size, _alike):
         edited_B3HW = _edit(editor, batch)
         for job, edited_3HW in zip(batch, edited_B3HW, strict=True):
             images[job.triplet_id, job.index] = encode_png(tensor_to_image(edited_3HW))
@@ -64,20 +57,14 @@ def make_candidates(
 
 
 def _jobs_of(triplet: Triplet, editor: FluxFill, config: GenerateConfig) -> Iterator[_Job]:
-    image = decode_image(triplet.image, f"the image of {triplet.id}")
-    mask = decode_mask(triplet.mask, f"the mask of {triplet.id}")
-    if image.size != mask.size:
-        raise ValueError(
-            f"{triplet.id}: the mask is {mask.width}x{mask.height}, expected the image's {image.width}x{image.height}: "
-            "draw the mask on the image itself"
-        )
+    image_3HW, mask_1HW = triplet_tensors(triplet)
+    height, width = mask_1HW.shape[1:]
     multiple = editor.contract.size_multiple
-    if image.width % multiple or image.height % multiple:
+    if width % multiple or height % multiple:
         raise ValueError(
-            f"{triplet.id}: the image is {image.width}x{image.height}, expected sides in multiples of {multiple}: "
+            f"{triplet.id}: the image is {width}x{height}, expected sides in multiples of {multiple}: "
             "crop or resize image and mask"
         )
-    image_3HW, mask_1HW = image_to_tensor(image), mask_to_tensor(mask)
     for index in range(config.candidates):
         yield _Job(
             triplet_id=triplet.id,
@@ -89,14 +76,9 @@ def _jobs_of(triplet: Triplet, editor: FluxFill, config: GenerateConfig) -> Iter
         )
 
 
-def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
-    """Jobs with equal steps and size; those without true CFG apart, since they need one pass where others need two."""
-    groups: dict[tuple[int, bool, torch.Size], list[_Job]] = defaultdict(list)
-    for job in jobs:
-        groups[job.settings.steps, job.settings.true_cfg > 1, job.image_3HW.shape].append(job)
-    for group in groups.values():
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+def _alike(job: _Job) -> tuple[int, bool, torch.Size]:
+    """Equal steps and size; jobs without true CFG apart, since they need one pass where others need two."""
+    return job.settings.steps, job.settings.true_cfg > 1, job.image_3HW.shape
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from functools import cache, partial
 
 from onereward.generate.candidates import make_candidates
 from onereward.generate.settings import GenerateConfig
-from onereward.generate.workers import worker_processes
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
+from onereward.runtime.workers import workers as started_workers
 from onereward.store.shards import Folder, Manifest, fingerprint, read_manifest, read_shard, run_stage
 from onereward.terms import Candidate, Triplet
 
@@ -32,8 +32,6 @@ def generate(
     Raises ValueError for triplets that are missing, changed or corrupt.
     """
     manifest = read_manifest(triplets)
-    if workers < 1:
-        raise ValueError(f"got --workers {workers}, expected 1 or more")
     stage = partial(
         run_stage,
         output,
@@ -44,9 +42,9 @@ def generate(
         shard_count=len(manifest.shards),
         progress=progress,
     )
-    if workers == 1:
-        return stage(make_shard=partial(_make_shard, triplets, manifest, editor_name, config, editor))
-    with worker_processes(workers, _keep_loader, load_editor) as executor:
+    with started_workers(workers, _keep_loader, load_editor) as executor:
+        if executor is None:
+            return stage(make_shard=partial(_make_shard, triplets, manifest, editor_name, config, editor))
         return stage(
             make_shard=partial(_make_shard_in_worker, triplets, manifest, editor_name, config), executor=executor
         )

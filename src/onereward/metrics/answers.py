@@ -3,7 +3,6 @@
 Shape legend: B preferences, H W pixels.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from onereward.metrics.records import Answer
 from onereward.query import Variant, build_query
 from onereward.reward import TwoWayJudge
+from onereward.runtime.batches import batches_of
 from onereward.store.images import decode_image, image_to_tensor
 from onereward.terms import Preference
 
@@ -22,7 +22,7 @@ def answer_preferences(
 ) -> list[Answer]:
     """The judge's answer about each preference, in order, asked as `variant` and reported under the name `label`."""
     answers: dict[int, Answer] = {}
-    for places in _batches(preferences, batch):
+    for places in places_by_size(preferences, batch):
         asked = [preferences[place] for place in places]
         winner_B3HW, loser_B3HW = stack_pairs(asked)
         queries = [[build_query(p.task, p.dimension, p.prompt, variant)] for p in asked]
@@ -52,16 +52,10 @@ def stack_pairs(preferences: Sequence[Preference]) -> tuple[Tensor, Tensor]:
     return torch.stack(winners), torch.stack(losers)
 
 
-def _batches(preferences: Sequence[Preference], size: int) -> Iterator[list[int]]:
-    """Places of preferences of one image size at a time."""
-    for places in places_by_size(preferences):
-        for start in range(0, len(places), size):
-            yield places[start : start + size]
+def places_by_size(preferences: Sequence[Preference], at_most: int) -> Iterator[list[int]]:
+    """Places of preferences whose winners have one size, `at_most` at a time."""
+    return batches_of(range(len(preferences)), at_most, lambda place: _size_of(preferences[place]))
 
 
-def places_by_size(preferences: Sequence[Preference]) -> list[list[int]]:
-    """Places of the preferences grouped by their winner's size."""
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for place, preference in enumerate(preferences):
-        groups[decode_image(preference.winner, f"the winner of {preference.triplet_id}").size].append(place)
-    return list(groups.values())
+def _size_of(preference: Preference) -> tuple[int, int]:
+    return decode_image(preference.winner, f"the winner of {preference.triplet_id}").size

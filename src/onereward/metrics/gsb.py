@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onereward.metrics.intervals import bootstrap_mean
-from onereward.metrics.records import Score
+from onereward.metrics.records import CEILING, HOLE, Score
 from onereward.terms import Dimension, Task
 
 ALL = "all"
@@ -167,7 +167,7 @@ def _gsb_row(
 
 
 def _normalised_in(editors: Mapping[str, Mapping[str, Score]], score: float) -> float | None:
-    if "hole" not in editors or "ceiling" not in editors:
+    if HOLE not in editors or CEILING not in editors:
         return None
-    hole, ceiling = (float(np.mean([s.value for s in editors[name].values()])) for name in ("hole", "ceiling"))
+    hole, ceiling = (float(np.mean([s.value for s in editors[name].values()])) for name in (HOLE, CEILING))
     return normalised(score, hole, ceiling) if ceiling > hole else None

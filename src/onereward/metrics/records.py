@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from onereward.terms import Dimension, Task
 
+HOLE, CEILING = "hole", "ceiling"
+"""Not editors: the unedited hole and the truth as the VAE lets it through, between which scores are normalised."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:

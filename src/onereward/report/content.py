@@ -12,14 +12,12 @@ from typing import Any
 from onereward.metrics.accuracy import AccuracyRow, accuracy_rows
 from onereward.metrics.gsb import GoodSameBad, ScoreRow, good_same_bad, score_rows, score_table
 from onereward.metrics.intervals import bootstrap_mean
-from onereward.metrics.records import Answer, Edit, Score
+from onereward.metrics.records import CEILING, HOLE, Answer, Edit, Score
 from onereward.report.curves import Curve, read_curves
 from onereward.store.shards import read_manifest, read_records
 from onereward.terms import Task
 
 BASE = "base"
-ENDS = ("hole", "ceiling")
-"""Not editors: the unedited hole and the best that the VAE lets through, between which scores are normalised."""
 
 _PACKAGES = ("onereward", "torch", "diffusers", "transformers", "numpy", "scipy", "pyarrow", "pillow")
 _EXAMPLES_PER_TASK = 4
@@ -121,7 +119,7 @@ def read_report(inputs: ReportInputs) -> Report:
     edits = list(read_records(inputs.edits, Edit)) if inputs.edits else []
     table = score_table(read_records(inputs.scores, Score)) if inputs.scores else {}
     names = list(dict.fromkeys(edit.editor for edit in edits)) or sorted({e for of in table.values() for e in of})
-    editors = [name for name in names if name not in ENDS]
+    editors = [name for name in names if name not in (HOLE, CEILING)]
     rivals = [name for name in editors if name != BASE]
     answers = [answer for folder in inputs.answers for answer in read_records(folder, Answer)]
     curves = [curve for name, run in inputs.runs.items() for curve in read_curves(name, run)]
@@ -129,7 +127,7 @@ def read_report(inputs: ReportInputs) -> Report:
         settings=_settings(inputs),
         judge=accuracy_rows(answers, seed=inputs.seed),
         curves=curves,
-        examples=_examples(edits, [*ENDS[:1], *editors]),
+        examples=_examples(edits, [HOLE, *editors]),
         scores=[row for name in editors for row in score_rows(table, name, BASE, seed=inputs.seed)] if table else [],
         gsb=[row for name in rivals for row in good_same_bad(table, name, BASE, seed=inputs.seed)] if table else [],
         drift=[_drift(edits, name, inputs.seed) for name in editors if edits],

@@ -30,11 +30,6 @@ class Mesh:
         """Which of `count` slots of a global batch are this process's."""
         return range(self.rank, count, self.size)
 
-    def barrier(self) -> None:
-        """Wait until every process is here."""
-        if self.size > 1:
-            distributed.barrier()
-
     def sum(self, values: Tensor) -> Tensor:
         """The sum of every process's `values` (in place)."""
         if self.size > 1:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy
 from PIL import Image, ImageOps
 
+from onereward.terms import Triplet
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -37,6 +39,18 @@ def decode_image(data: bytes, name: str = "image") -> Image.Image:
 def decode_mask(data: bytes, name: str = "mask") -> Image.Image:
     """The mask in an encoded file, upright and L (white = repaint); `name` is what an error calls it."""
     return _decode(data, name).convert("L")
+
+
+def triplet_tensors(triplet: Triplet) -> "tuple[Tensor, Tensor]":
+    """image_3HW and mask_1HW of a triplet; raises ValueError for a corrupt file and for a mask of another size."""
+    image = decode_image(triplet.image, f"the image of {triplet.id}")
+    mask = decode_mask(triplet.mask, f"the mask of {triplet.id}")
+    if image.size != mask.size:
+        raise ValueError(
+            f"{triplet.id}: the mask is {mask.width}x{mask.height}, expected the image's {image.width}x{image.height}: "
+            "draw the mask on the image itself"
+        )
+    return image_to_tensor(image), mask_to_tensor(mask)
 
 
 def _decode(data: bytes, name: str) -> Image.Image:

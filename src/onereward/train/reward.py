@@ -158,7 +158,7 @@ def _step(
     sums = torch.zeros(2)
 
     def losses() -> Iterator[Tensor]:
-        for places in places_by_size([batch[slot] for slot in slots]):
+        for places in places_by_size([batch[slot] for slot in slots], len(batch)):
             share = [slots[place] for place in places]
             part = [batch[slot] for slot in share]
             winner_B3HW, loser_B3HW = _mirrored(*stack_pairs(part), part, config, [(step, slot) for slot in share])

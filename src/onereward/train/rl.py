@@ -26,19 +26,13 @@ from onereward.models.flux_fill import FluxFill
 from onereward.models.load import save_editor
 from onereward.query import build_query
 from onereward.rl import Batch, Graded, RLConfig, draw_task, init_models, train
+from onereward.runtime.batches import batches_of
 from onereward.runtime.checkpoint import Checkpoints, Stateful
 from onereward.runtime.threads import torch_threads
 from onereward.runtime.track import Log, track
 from onereward.runtime.update import Updater
 from onereward.seeds import python_generator
-from onereward.store.images import (
-    decode_image,
-    decode_mask,
-    encode_png,
-    image_to_tensor,
-    mask_to_tensor,
-    tensor_to_image,
-)
+from onereward.store.images import encode_png, tensor_to_image, triplet_tensors
 from onereward.store.rundir import RunDir
 from onereward.store.shards import write_atomically
 from onereward.terms import Dimension, Task, Triplet, dimensions_of
@@ -178,11 +172,14 @@ class Encoder:
             condition=type(conditions[0]).concat(conditions),
         )
 
+    def size_of(self, triplet: Triplet) -> torch.Size:
+        """Height and width: only triplets of one size make a batch."""
+        return self._encode(triplet)[1].shape[2:]
+
     def _encode(self, triplet: Triplet) -> tuple[Tensor, Tensor, Any]:
         if triplet.id not in self._kept:
             device = self._editor.device
-            image_13HW = image_to_tensor(decode_image(triplet.image, f"the image of {triplet.id}"))[None].to(device)
-            mask_11HW = mask_to_tensor(decode_mask(triplet.mask, f"the mask of {triplet.id}"))[None].to(device)
+            image_13HW, mask_11HW = (tensor[None].to(device) for tensor in triplet_tensors(triplet))
             prompt = self._editor.contract.prompt_for(triplet.task, triplet.prompt)
             self._kept[triplet.id] = image_13HW, mask_11HW, self._editor.encode(image_13HW, mask_11HW, [prompt])
             if len(self._kept) > _KEPT_CONDITIONS:
@@ -198,9 +195,9 @@ def draw_batches(
         task = draw_task(config, config.seed, step)
         keys = [(config.seed, step, slot) for slot in range(config.batch)]
         drawn = [triplets.draw(task, python_generator(*key, "triplet")) for key in keys]
-        starts = range(0, config.batch, config.micro_batch)
-        parts = [slice(start, start + config.micro_batch) for start in starts]
-        yield [encoder.batch(drawn[part], keys[part]) for part in parts]
+        slots = list(zip(keys, drawn, strict=True))
+        parts = batches_of(slots, config.micro_batch, lambda slot: encoder.size_of(slot[1]))
+        yield [encoder.batch([triplet for _, triplet in part], [key for key, _ in part]) for part in parts]
 
 
 def mean_reward(graded: Sequence[Graded]) -> dict[Dimension, float]:

@@ -7,14 +7,23 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import wait
 
 import torch
 
 
 @contextmanager
-def worker_processes(count: int, start: Callable[..., None], *arguments: object) -> Iterator[Executor]:
+def workers(count: int, start: Callable[..., None] | None = None, *arguments: object) -> Iterator[Executor | None]:
+    """`worker_processes`, or None for a count of 1: this process does the work; ValueError for a count below 1."""
+    if count < 1:
+        raise ValueError(f"got --workers {count}, expected 1 or more")
+    with nullcontext() if count == 1 else worker_processes(count, start, *arguments) as executor:
+        yield executor
+
+
+@contextmanager
+def worker_processes(count: int, start: Callable[..., None] | None = None, *arguments: object) -> Iterator[Executor]:
     """An executor of `count` fresh processes, each of which has called `start(*arguments)`.
 
     A worker ends with its parent, also when that is killed. A worker that is killed is an OSError.
@@ -30,11 +39,12 @@ def worker_processes(count: int, start: Callable[..., None], *arguments: object)
         ) from error
 
 
-def _start_worker(start: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def _start_worker(start: Callable[..., None] | None, arguments: tuple[object, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback; the parent reports it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    start(*arguments)
+    if start is not None:
+        start(*arguments)
 
 
 def _end_with_parent() -> None:
