@@ -29,7 +29,7 @@ from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
 from onereward.recipes.demo import EVALUATED_SPLIT, DemoConfig, full_demo, quick_demo, toy_truth
-from onereward.recipes.toy import ToyScenes, toy, toy_probe
+from onereward.recipes.toy import TOY_SCENES, ToyScenes, toy, toy_probe
 from onereward.recipes.toy_judge import toy_judge
 from onereward.report import Report, ReportInputs, TimeRow, read_report, write_report
 from onereward.runtime.threads import torch_threads
@@ -231,9 +231,15 @@ def _train_editors(output: Path, config: DemoConfig) -> None:
 
 
 def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> None:
-    """One algorithm, in a worker; the run records the judge by its content, not its place."""
+    """One algorithm, in a worker; the run records the judge by its content and which scenes are drawn."""
     reward = load_qwen_vl(judge)
-    recipe = replace(toy(dynamic=dynamic), judge=fingerprint_of(reward), steps=config.rl_steps, seed=config.seed)
+    recipe = replace(
+        toy(dynamic=dynamic),
+        judge=fingerprint_of(reward),
+        triplets=f"{TOY_SCENES} from {config.rl_first} on, {config.rl_probe} probed",
+        steps=config.rl_steps,
+        seed=config.seed,
+    )
     train_rl(
         recipe,
         run,
