@@ -36,7 +36,7 @@ from onereward.toy.editor_model import (
 )
 from onereward.toy.scenes import make_scene
 
-TASKS = {Task.FILL: 0.3, Task.EXTEND: 0.2, Task.REMOVE: 0.14, Task.TEXT: 0.36}
+TASKS = {Task.FILL: 0.38, Task.EXTEND: 0.27, Task.REMOVE: 0.2, Task.TEXT: 0.15}
 FIRST_INDEX = 1_000_000  # pretraining scenes lie beyond every index that the demo draws
 REMOVE_NOISE = 0.06  # share of removal targets that keep the object: real editors have this fault
 PROMPT_DROP = 0.1

@@ -16,6 +16,7 @@ from transformers import AutoConfig, CLIPModel, CLIPVisionModelWithProjection
 from transformers.utils import cached_file
 
 from onereward.models.names import resolve
+from onereward.models.quiet import quietly
 
 _BATCH = 32
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -65,7 +66,8 @@ def load_clip(name_or_path: str, *, device: torch.device | str = "cpu") -> ClipE
     try:
         kind = AutoConfig.from_pretrained(source).model_type
         whole = kind == "clip"
-        model = (CLIPModel if whole else CLIPVisionModelWithProjection).from_pretrained(source).to(device)
+        with quietly():
+            model = (CLIPModel if whole else CLIPVisionModelWithProjection).from_pretrained(source).to(device)
         rules_file = cached_file(source, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:
         raise ValueError(
