@@ -8,7 +8,13 @@ from onereward.generate.settings import GenerateConfig, config_around, draw_sett
 from onereward.models.contract import Contract
 
 CONFIG = GenerateConfig(
-    candidates=4, seed=3, steps=(4, 8), guidance=(1.0, 3.0), true_cfg=(1.0, 2.0), noise_scale=(0.9, 1.1)
+    candidates=4,
+    seed=3,
+    steps=(4, 8),
+    guidance=(1.0, 3.0),
+    true_cfg=(1.0, 2.0),
+    noise_scale=(0.9, 1.1),
+    prompt_drop=0.25,
 )
 
 
@@ -25,18 +31,20 @@ def test_settings_fill_their_ranges() -> None:
     assert {settings.true_cfg for settings in drawn} == {1.0, 2.0}
     assert 1.0 <= min(s.guidance for s in drawn) < 1.05 and 2.95 < max(s.guidance for s in drawn) <= 3.0
     assert 0.9 <= min(s.noise_scale for s in drawn) < 0.905 and 1.095 < max(s.noise_scale for s in drawn) <= 1.1
+    assert 70 < sum(not s.prompted for s in drawn) < 130
 
 
 def test_the_json_holds_every_setting() -> None:
     settings = draw_settings(CONFIG, "a", 1)
     kept = json.loads(settings.to_json())
     assert kept.pop("paste_back") is True
-    assert kept == {name: getattr(settings, name) for name in ("steps", "guidance", "true_cfg", "noise_scale", "seed")}
+    names = ("steps", "guidance", "true_cfg", "noise_scale", "prompted", "seed")
+    assert kept == {name: getattr(settings, name) for name in names}
 
 
 def test_ranges_around_a_contract() -> None:
     config = config_around(Contract(steps=10, guidance=4.0, true_cfg=4.0), candidates=4, seed=0)
-    assert config.steps == (4, 6, 8, 12) and config.guidance == (2.0, 6.0) and config.true_cfg == (1.0, 2.0, 3.5, 4.0)
+    assert config.steps == (1, 2, 5, 10) and config.guidance == (2.0, 6.0) and config.true_cfg == (1.0, 2.0, 3.5, 4.0)
     assert config_around(Contract(steps=1), candidates=2, seed=0).steps == (1,)
 
 
@@ -48,6 +56,7 @@ def test_ranges_around_a_contract() -> None:
         ({"steps": (0, 4)}, r"got --steps \(0, 4\)"),
         ({"guidance": (3.0, 1.0)}, r"got --guidance 3\.0 1\.0, expected LOW HIGH"),
         ({"noise_scale": (-1.0, 1.0)}, r"got --noise-scale -1\.0"),
+        ({"prompt_drop": 1.5}, r"got --prompt-drop 1\.5"),
         ({"batch_size": 0}, "got --batch-size 0"),
     ],
 )

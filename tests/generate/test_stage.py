@@ -26,7 +26,14 @@ from onereward.terms import Candidate, Task, Triplet
 from tests.tiny import tiny_flux_fill_folder
 
 CONFIG = GenerateConfig(
-    candidates=3, seed=1, steps=(1, 2), guidance=(2.0, 5.0), true_cfg=(1.0, 2.0), noise_scale=(0.8, 1.2), batch_size=4
+    candidates=3,
+    seed=1,
+    steps=(1, 2),
+    guidance=(2.0, 5.0),
+    true_cfg=(1.0, 2.0),
+    noise_scale=(0.8, 1.2),
+    prompt_drop=0.5,
+    batch_size=4,
 )
 
 
@@ -96,6 +103,15 @@ def test_outside_the_mask_a_candidate_is_its_source(editor: FluxFill) -> None:
             assert (image == source)[~inside].all()
             assert (image != source)[inside].mean() > 0.5
         assert all((images[0] != other).any() for other in images[1:])
+
+
+def test_a_dropped_prompt_is_an_empty_one(editor: FluxFill) -> None:
+    dropped = make_candidates(editor, "tiny", [make_triplet(0)], replace(CONFIG, prompt_drop=1.0))
+    empty = make_candidates(editor, "tiny", [replace(make_triplet(0), prompt="")], replace(CONFIG, prompt_drop=0.0))
+    told = make_candidates(editor, "tiny", [make_triplet(0)], replace(CONFIG, prompt_drop=0.0))
+    for without, same, other in zip(dropped, empty, told, strict=True):
+        assert (pixels(without) == pixels(same)).all()
+        assert (pixels(without) != pixels(other)).any()
 
 
 def test_an_image_does_not_depend_on_its_batch(editor: FluxFill) -> None:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drawn.add_argument("--guidance", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range")
     drawn.add_argument("--true-cfg", type=float, nargs="+", metavar="X", help="choices; 1 is none")
     drawn.add_argument("--noise-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the noise's scale")
+    drawn.add_argument("--prompt-drop", type=float, metavar="SHARE", help="share of candidates made without the prompt")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -77,7 +78,7 @@ def _config(args: argparse.Namespace, contract: "Contract") -> "GenerateConfig":
 
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name in ("steps", "guidance", "true_cfg", "noise_scale", "batch_size")
+        for name in ("steps", "guidance", "true_cfg", "noise_scale", "prompt_drop", "batch_size")
         if (value := getattr(args, name)) is not None
     }
     return replace(config_around(contract, candidates=args.candidates, seed=args.seed), **given)

@@ -65,12 +65,14 @@ def _jobs_of(triplet: Triplet, editor: FluxFill, config: GenerateConfig) -> Iter
             f"{triplet.id}: the image is {width}x{height}, expected sides in multiples of {multiple}: "
             "crop or resize image and mask"
         )
+    prompt = editor.contract.prompt_for(triplet.task, triplet.prompt)
     for index in range(config.candidates):
+        settings = draw_settings(config, triplet.id, index)
         yield _Job(
             triplet_id=triplet.id,
             index=index,
-            settings=draw_settings(config, triplet.id, index),
-            prompt=editor.contract.prompt_for(triplet.task, triplet.prompt),
+            settings=settings,
+            prompt=prompt if settings.prompted else "",
             image_3HW=image_3HW,
             mask_1HW=mask_1HW,
         )

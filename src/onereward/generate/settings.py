@@ -1,7 +1,8 @@
 """With which settings each candidate is made: drawn at random, so that the best and the worst of N differ (Sec. 4.2).
 
 The paper randomises "key inference parameters" without naming them; here they are the number of steps, the guidance,
-true CFG, the scale of the initial noise (below 1 flat and washed out, above 1 restless), and the seed.
+true CFG, the scale of the initial noise (below 1 flat and washed out, above 1 restless), whether the editor is told the
+prompt, and the seed.
 """
 
 import json
@@ -10,18 +11,20 @@ from dataclasses import asdict, dataclass
 from onereward.models.contract import Contract
 from onereward.seeds import python_generator, seed_for
 
-_STEP_SHARES = (0.4, 0.6, 0.8, 1.2)
+_STEP_SHARES = (0.125, 0.25, 0.5, 1.0)
 _GUIDANCE_SHARES = (0.5, 1.5)
 _TRUE_CFG = (1.0, 2.0, 3.5)
-_NOISE_SCALES = (0.85, 1.1)
+_NOISE_SCALES = (0.8, 1.15)
+_PROMPT_DROP = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
     """`candidates` outputs a triplet with settings drawn from these choices and (low, high) ranges.
 
-    Steps and true CFG are choices, so that samples which share them fill a batch; true CFG 1 is none. `batch_size` is
-    part of the config because it moves the last bits of a sum, so now and then a pixel by one grey level.
+    Steps and true CFG are choices, so that samples which share them fill a batch; true CFG 1 is none. A share
+    `prompt_drop` of the candidates is made without the prompt. `batch_size` is part of the config because it moves the
+    last bits of a sum, so now and then a pixel by one grey level.
     """
 
     candidates: int
@@ -30,6 +33,7 @@ class GenerateConfig:
     guidance: tuple[float, float]
     true_cfg: tuple[float, ...]
     noise_scale: tuple[float, float]
+    prompt_drop: float
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -42,12 +46,14 @@ class GenerateConfig:
         for name, (low, high) in {"guidance": self.guidance, "noise-scale": self.noise_scale}.items():
             if not 0 <= low <= high:
                 raise ValueError(f"got --{name} {low} {high}, expected LOW HIGH with 0 <= LOW <= HIGH")
+        if not 0 <= self.prompt_drop <= 1:
+            raise ValueError(f"got --prompt-drop {self.prompt_drop}, expected a share of candidates from 0 to 1")
         if self.batch_size < 1:
             raise ValueError(f"got --batch-size {self.batch_size}, expected 1 or more")
 
 
 def config_around(contract: Contract, *, candidates: int, seed: int) -> GenerateConfig:
-    """Choices and ranges around an editor's own settings: .4-1.2 of its steps, half to one and a half its guidance."""
+    """Choices and ranges around an editor's own settings: an eighth of its steps up to all, half to 1.5 times its guidance."""
     return GenerateConfig(
         candidates=candidates,
         seed=seed,
@@ -55,6 +61,7 @@ def config_around(contract: Contract, *, candidates: int, seed: int) -> Generate
         guidance=(_GUIDANCE_SHARES[0] * contract.guidance, _GUIDANCE_SHARES[1] * contract.guidance),
         true_cfg=tuple(sorted({*_TRUE_CFG, contract.true_cfg})),
         noise_scale=_NOISE_SCALES,
+        prompt_drop=_PROMPT_DROP,
     )
 
 
@@ -66,6 +73,7 @@ class Settings:
     guidance: float
     true_cfg: float
     noise_scale: float
+    prompted: bool
     seed: int
 
     def to_json(self) -> str:
@@ -81,5 +89,6 @@ def draw_settings(config: GenerateConfig, triplet_id: str, index: int) -> Settin
         guidance=round(random.uniform(*config.guidance), 3),
         true_cfg=random.choice(config.true_cfg),
         noise_scale=round(random.uniform(*config.noise_scale), 3),
+        prompted=random.random() >= config.prompt_drop,
         seed=seed_for(config.seed, triplet_id, index, "candidate"),
     )

@@ -92,5 +92,5 @@ def toy_truth(triplet: Triplet) -> Image.Image:
     return Image.fromarray(scene_of(triplet.id).truth_HW3)
 
 
-EVALUATED_SPLIT = Split.TEST
-"""Moves to `Split.TEST_2` and so on, with a dated line in docs/log.md, when settings change after figures were seen."""
+EVALUATED_SPLIT = Split.TEST_2
+"""Moves to `Split.TEST_3` and so on, with a dated line in docs/log.md, when settings change after figures were seen."""

@@ -41,11 +41,11 @@ from onereward.toy.scenes import (
 
 DEAD_BAND: Mapping[Dimension, float] = MappingProxyType(
     {
-        Dimension.TEXT_ALIGNMENT: 0.05,
-        Dimension.CONSISTENCY: 0.05,
-        Dimension.STRUCTURE: 0.05,
+        Dimension.TEXT_ALIGNMENT: 0.10,
+        Dimension.CONSISTENCY: 0.04,
+        Dimension.STRUCTURE: 0.10,
         Dimension.AESTHETICS: 0.05,
-        Dimension.REMOVAL_QUALITY: 0.05,
+        Dimension.REMOVAL_QUALITY: 0.08,
     }
 )
 """Differences up to this are negligible: a vote is a skip, a comparison is "same"."""
