@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from onereward.demo import Clock
-from onereward.recipes.demo import full_demo, quick_demo, toy_truth
+from onereward.recipes.demo import full_demo, quick_demo
 from onereward.store.images import decode_image, decode_mask
-from onereward.toy.scenes import Split, make_scene
+from onereward.toy.scenes import Split, make_scene, toy_truth
 
 
 def test_time_adds_up_over_starts_and_stops_when_the_stage_is_finished(tmp_path: Path) -> None:

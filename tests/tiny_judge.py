@@ -13,9 +13,9 @@ def tiny_judge_tokenizer() -> Qwen2Tokenizer:
     return toy_judge_tokenizer(toy_texts())
 
 
-def tiny_judge_folder(path: Path) -> Path:
+def tiny_judge_folder(path: Path, *, seed: int = 7) -> Path:
     """Writes the folder at `path` and returns it."""
     tokenizer = tiny_judge_tokenizer()
     config = toy_judge_config(tokenizer, width=64, text_layers=2, vision_layers=2)
-    save_judge_folder(path, new_toy_judge(config, seed=7), tokenizer)
+    save_judge_folder(path, new_toy_judge(config, seed=seed), tokenizer)
     return path

@@ -24,12 +24,11 @@ from onereward.evaluate.judge import evaluate_judge
 from onereward.generate.settings import config_around
 from onereward.generate.stage import generate
 from onereward.models.clip import load_clip
-from onereward.models.fingerprint import fingerprint_of
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
-from onereward.recipes.demo import EVALUATED_SPLIT, DemoConfig, full_demo, quick_demo, toy_truth
-from onereward.recipes.toy import TOY_SCENES, ToyScenes, toy, toy_probe
+from onereward.recipes.demo import EVALUATED_SPLIT, DemoConfig, full_demo, quick_demo
+from onereward.recipes.toy import ToyScenes, toy, toy_probe
 from onereward.recipes.toy_judge import toy_judge
 from onereward.report import Report, ReportInputs, TimeRow, read_report, write_report
 from onereward.runtime.threads import torch_threads
@@ -41,7 +40,7 @@ from onereward.store.shards import read_manifest, shard_ranges, write_atomically
 from onereward.terms import Task
 from onereward.toy.oracle import ToyOracle
 from onereward.toy.pool import ToyPoolConfig, write_toy_pool
-from onereward.toy.scenes import TASK_CYCLE, Split
+from onereward.toy.scenes import TASK_CYCLE, Split, toy_truth
 from onereward.train.reward import train_reward
 from onereward.train.rl import train_rl
 
@@ -231,20 +230,13 @@ def _train_editors(output: Path, config: DemoConfig) -> None:
 
 
 def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> None:
-    """One algorithm, in a worker; the run records the judge by its content and which scenes are drawn."""
-    reward = load_qwen_vl(judge)
-    recipe = replace(
-        toy(dynamic=dynamic),
-        judge=fingerprint_of(reward),
-        triplets=f"{TOY_SCENES} from {config.rl_first} on, {config.rl_probe} probed",
-        steps=config.rl_steps,
-        seed=config.seed,
-    )
+    """One algorithm, in a worker."""
+    recipe = replace(toy(dynamic=dynamic), judge="of this demo", steps=config.rl_steps, seed=config.seed)
     train_rl(
         recipe,
         run,
         editor=load_flux_fill(recipe.editor),
-        judge=reward,
+        judge=load_qwen_vl(judge),
         triplets=ToyScenes(first=config.rl_first),
         probe=toy_probe(config.rl_probe),
     )

@@ -2,8 +2,10 @@
 
 import json
 import shutil
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,8 +17,9 @@ from onereward.models.load_judge import load_qwen_vl
 from onereward.recipes.toy import ToyScenes, toy, toy_probe
 from onereward.runtime.checkpoint import Checkpoints
 from onereward.store.images import encode_png
-from onereward.terms import Task
-from onereward.train.rl import Encoder, TrainRLConfig, TripletPool, draw_batches, train_rl
+from onereward.store.shards import run_stage
+from onereward.terms import Task, Triplet
+from onereward.train.rl import Encoder, TrainRLConfig, TripletPool, TripletSource, draw_batches, train_rl
 from tests.tiny import tiny_flux_fill_folder
 from tests.tiny_judge import tiny_judge_folder
 
@@ -100,6 +103,19 @@ def test_another_config_is_an_error_that_lists_the_fields(config: TrainRLConfig,
         trained(replace(config, steps=1, bound=0.6, decay=0.5), tmp_path / "run")
 
 
+def test_another_judge_or_other_triplets_under_the_old_name_are_noticed(config: TrainRLConfig, tmp_path: Path) -> None:
+    def train(judge: str, triplets: TripletSource) -> None:
+        editor, output = load_flux_fill(config.editor), tmp_path / "run"
+        train_rl(replace(config, steps=1), output, editor=editor, judge=load_qwen_vl(judge), triplets=triplets)
+
+    train(config.judge, ToyScenes())
+    train(config.judge, ToyScenes())
+    with pytest.raises(ValueError, match="another config: judge_weights"):
+        train(str(tiny_judge_folder(tmp_path / "other", seed=1)), ToyScenes())
+    with pytest.raises(ValueError, match="another config: drawn_from"):
+        train(config.judge, pool_of(fills(), tmp_path / "fills"))
+
+
 def test_the_log_has_rewards_by_dimension_and_the_folder_its_parts(config: TrainRLConfig, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained(replace(config, steps=2, task_mix={Task.REMOVE: 1.0}), run)
@@ -112,19 +128,40 @@ def test_the_log_has_rewards_by_dimension_and_the_folder_its_parts(config: Train
     assert load_flux_fill(str(run / "final")).contract == load_flux_fill(config.editor).contract
 
 
-def test_a_pool_without_a_drawn_task_says_so() -> None:
-    from random import Random
+@dataclass(frozen=True, kw_only=True)
+class NoConfig:
+    pass
 
-    pool = TripletPool([triplet for triplet in toy_probe(16) if triplet.task is Task.FILL])
+
+def pool_of(triplets: Sequence[Triplet], folder: Path) -> TripletPool:
+    """A pool of what a folder holds."""
+    run_stage(
+        folder,
+        kind=Triplet,
+        stage="select",
+        config=NoConfig(),
+        inputs={},
+        shard_count=1,
+        make_shard=lambda index: list(triplets),
+    )
+    return TripletPool(folder)
+
+
+def fills() -> list[Triplet]:
+    return [triplet for triplet in toy_probe(16) if triplet.task is Task.FILL]
+
+
+def test_a_pool_without_a_drawn_task_says_so(tmp_path: Path) -> None:
+    pool = pool_of(fills(), tmp_path / "fills")
     assert pool.draw(Task.FILL, Random(0)).task is Task.FILL
     with pytest.raises(ValueError, match=r"no triplet has task remove, tasks there: fill"):
         pool.draw(Task.REMOVE, Random(0))
 
 
-def test_triplets_of_several_sizes_go_in_parts_of_one_size(config: TrainRLConfig) -> None:
-    whole = [triplet for triplet in toy_probe(16) if triplet.task is Task.FILL]
+def test_triplets_of_several_sizes_go_in_parts_of_one_size(config: TrainRLConfig, tmp_path: Path) -> None:
+    whole = fills()
     image, mask = encode_png(Image.new("RGB", (32, 16))), encode_png(Image.new("L", (32, 16), 255))
-    pool = TripletPool([*whole, *(replace(t, id=f"{t.id} small", image=image, mask=mask) for t in whole)])
+    pool = pool_of([*whole, *(replace(t, id=f"{t.id} small", image=image, mask=mask) for t in whole)], tmp_path)
     mixed = replace(config, batch=8, micro_batch=8, steps=1, task_mix={Task.FILL: 1.0})
     (parts,) = draw_batches(mixed, pool, Encoder(load_flux_fill(config.editor)), first_step=1)
     assert {part.image_B3HW.shape[2:] for part in parts} == {(64, 64), (16, 32)}

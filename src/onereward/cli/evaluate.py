@@ -4,6 +4,7 @@ import argparse
 import json
 
 from onereward.cli import evaluate_judge
+from onereward.cli.named import named
 
 HELP = "measure an editor or a judge on held-out data"
 EXAMPLE = """
@@ -47,13 +48,13 @@ def _evaluate_editor(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from onereward.evaluate.editor import edit_triplets, score_edits
-    from onereward.recipes.demo import toy_truth
     from onereward.runtime.track import track
     from onereward.runtime.workers import workers
     from onereward.store.shards import read_manifest
     from onereward.toy.oracle import ToyOracle
+    from onereward.toy.scenes import toy_truth
 
-    sources = dict(_named(text) for text in args.editor)
+    sources = dict(named(text, "--editor", "NAME=EDITOR, such as base=toy") for text in args.editor)
     triplets, output = Path(args.input), Path(args.output)
     with workers(args.workers) as executor:
         shards = len(read_manifest(triplets).shards)
@@ -76,10 +77,3 @@ def _evaluate_editor(args: argparse.Namespace) -> None:
         print(json.dumps({"output": args.output, "scores": manifest.rows}))
     else:
         print(f"{manifest.rows} scores in {output / 'scores'}; show them: onereward report --scores {args.output}")
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, equals, source = text.partition("=")
-    if not (name and equals and source):
-        raise ValueError(f"got --editor {text}, expected NAME=EDITOR, such as base=toy")
-    return name, source

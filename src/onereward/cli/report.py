@@ -3,11 +3,15 @@
 import argparse
 from pathlib import Path
 
+from onereward.cli.named import named
+
 HELP = "write scores as one self-contained HTML file and report.json"
 EXAMPLE = """
 onereward report --scores scores --answers answers \\
     --run algorithm-1=rl-1 --run algorithm-2=rl-2 --output report
 """
+
+_EXPECTED_RUN = "NAME=RUN, such as algorithm-1=rl-1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         edits=scores and scores / "edits",
         scores=scores and scores / "scores",
         answers=tuple(map(Path, args.answers)),
-        runs=dict(_named(text) for text in args.run),
+        runs={name: Path(run) for name, run in (named(text, "--run", _EXPECTED_RUN) for text in args.run)},
         skips=Path(args.skips) if args.skips else None,
         timing=read_timing(Path(args.timing)) if args.timing else (),
         seed=args.seed,
@@ -47,10 +51,3 @@ def run(args: argparse.Namespace) -> None:
         print(report.to_json())
     else:
         print_summary(report, page, Console())
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise ValueError(f"got --run {text}, expected NAME=RUN, such as algorithm-1=rl-1")
-    return name, Path(folder)

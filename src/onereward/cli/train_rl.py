@@ -48,13 +48,11 @@ def run(args: argparse.Namespace) -> None:
 
     from onereward.models.load import load_flux_fill
     from onereward.models.load_judge import load_qwen_vl
-    from onereward.store.shards import read_records
-    from onereward.terms import Triplet
     from onereward.train.rl import TripletPool, TripletSource, train_rl
 
     triplets: TripletSource = ToyScenes()
     if config.triplets != TOY_SCENES:
-        triplets = TripletPool(list(read_records(config.triplets, Triplet)))
+        triplets = TripletPool(config.triplets)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     final = train_rl(
         config,

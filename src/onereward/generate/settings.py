@@ -53,7 +53,7 @@ class GenerateConfig:
 
 
 def config_around(contract: Contract, *, candidates: int, seed: int) -> GenerateConfig:
-    """Choices and ranges around an editor's own settings: an eighth of its steps up to all, half to 1.5 times its guidance."""
+    """Choices and ranges around an editor's own settings: an eighth to all of its steps, .5 to 1.5 of its guidance."""
     return GenerateConfig(
         candidates=candidates,
         seed=seed,

@@ -6,10 +6,7 @@
 
 from dataclasses import dataclass, fields
 
-from PIL import Image
-
-from onereward.terms import Triplet
-from onereward.toy.scenes import Split, scene_of
+from onereward.toy.scenes import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +82,6 @@ def quick_demo() -> DemoConfig:
         budget_rl=20,
         budget_evaluation=20,
     )
-
-
-def toy_truth(triplet: Triplet) -> Image.Image:
-    """The ideal edit of a toy triplet; ValueError if it is no toy scene."""
-    return Image.fromarray(scene_of(triplet.id).truth_HW3)
 
 
 EVALUATED_SPLIT = Split.TEST_2

@@ -51,6 +51,10 @@ class ToyScenes:
     first: int = 100_000
     blocks: int = 1_000_000
 
+    @property
+    def name(self) -> str:
+        return f"{TOY_SCENES}, {self.split}, from {self.first} on"
+
     def draw(self, task: Task, random: Random) -> Triplet:
         places = [place for place, cycled in enumerate(TASK_CYCLE) if cycled is task]
         block = -(-self.first // len(TASK_CYCLE)) + random.randrange(self.blocks)

@@ -154,6 +154,11 @@ def scene_of(triplet_id: str) -> Scene:
     return make_scene(Split(match[1]), int(match[2]))
 
 
+def toy_truth(triplet: Triplet) -> Image.Image:
+    """The ideal edit of a toy triplet; ValueError if it is no toy scene."""
+    return Image.fromarray(scene_of(triplet.id).truth_HW3)
+
+
 def make_scene(split: Split | str, index: int, task: Task | None = None) -> Scene:
     """Scene `index` of a split; `task` overrides the cycle's (pretraining only: such a scene has no id of its own)."""
     split = Split(split)

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from onereward.flow.sample import denoise
 from onereward.models.base import Judge
+from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
 from onereward.models.load import save_editor
+from onereward.models.qwen_vl import QwenVLJudge
 from onereward.query import build_query
 from onereward.rl import Batch, Graded, RLConfig, draw_task, init_models, train
 from onereward.runtime.batches import batches_of
@@ -34,7 +36,7 @@ from onereward.runtime.update import Updater
 from onereward.seeds import python_generator
 from onereward.store.images import encode_png, tensor_to_image, triplet_tensors
 from onereward.store.rundir import RunDir
-from onereward.store.shards import write_atomically
+from onereward.store.shards import Folder, fingerprint, read_records, write_atomically
 from onereward.terms import Dimension, Task, Triplet, dimensions_of
 
 _KEPT_CONDITIONS = 2048
@@ -66,8 +68,20 @@ class TrainRLConfig(RLConfig):
     checkpoint_every: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class RLRun(TrainRLConfig):
+    """A config with what it was run on, by content: what `config.json` records."""
+
+    editor_weights: str
+    judge_weights: str
+    drawn_from: str
+
+
 class TripletSource(Protocol):
-    """The sub-datasets D_k of line 4."""
+    """The sub-datasets D_k of line 4; equal names draw equal triplets."""
+
+    @property
+    def name(self) -> str: ...
 
     def draw(self, task: Task, random: Random) -> Triplet:
         """One triplet of the task."""
@@ -75,9 +89,11 @@ class TripletSource(Protocol):
 
 
 class TripletPool:
-    """Triplets in memory, drawn evenly within a task; raises ValueError for a drawn task that has none."""
+    """A folder's triplets in memory, drawn evenly within a task; raises ValueError for a drawn task that has none."""
 
-    def __init__(self, triplets: Sequence[Triplet]) -> None:
+    def __init__(self, folder: Folder) -> None:
+        triplets = list(read_records(folder, Triplet))
+        self.name = f"triplets {fingerprint(folder)}"
         self._by_task = {task: [triplet for triplet in triplets if triplet.task is task] for task in Task}
 
     def draw(self, task: Task, random: Random) -> Triplet:
@@ -92,7 +108,7 @@ def train_rl(
     output: Path,
     *,
     editor: FluxFill,
-    judge: Judge,
+    judge: QwenVLJudge,
     triplets: TripletSource,
     probe: Sequence[Triplet] = (),
 ) -> Path:
@@ -102,7 +118,14 @@ def train_rl(
     the judge must be frozen. Raises ValueError for a run folder of another config, NonFiniteError if training diverges.
     """
     run = RunDir(output)
-    run.open(config)
+    run.open(
+        RLRun(
+            **vars(config),
+            editor_weights=fingerprint_of(editor),
+            judge_weights=fingerprint_of(judge),
+            drawn_from=triplets.name,
+        )
+    )
     if not run.is_finished(config.steps):
         with torch_threads(config.threads):
             _train(config, run, editor, judge, triplets, probe)
