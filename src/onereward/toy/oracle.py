@@ -42,8 +42,8 @@ from onereward.toy.scenes import (
 DEAD_BAND: Mapping[Dimension, float] = MappingProxyType(
     {
         Dimension.TEXT_ALIGNMENT: 0.10,
-        Dimension.CONSISTENCY: 0.04,
-        Dimension.STRUCTURE: 0.10,
+        Dimension.CONSISTENCY: 0.03,
+        Dimension.STRUCTURE: 0.07,
         Dimension.AESTHETICS: 0.05,
         Dimension.REMOVAL_QUALITY: 0.08,
     }
