@@ -133,9 +133,10 @@ def accuracy(judge: QwenVLJudge, config: Config, batches: int) -> dict[str, floa
     return {family: round(float(np.mean(hits)), 3) for family, hits in sorted(right.items())}
 
 
-def save(path: Path, state: dict[str, object]) -> None:
+def save(path: Path, step: int, optimizers: list[torch.optim.Optimizer], parts: dict[str, nn.Module]) -> None:
+    state = {"step": step, "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".tmp"))
+    torch.save(state | {name: part.state_dict() for name, part in parts.items()}, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
 
 
@@ -161,7 +162,7 @@ def make_optimizers(model: nn.Module, heads: Heads, config: Config) -> list[torc
     ]
 
 
-def train(config: Config, minutes: float, checkpoint: Path, log_path: Path) -> None:
+def train(config: Config, minutes: float, checkpoint: Path, log_path: Path, last: bool) -> None:
     judge = new_judge(config)
     average = QwenVLJudge(frozen_copy(judge.model), judge.tokenizer, judge.pixels)
     heads = Heads(judge.model.config.vision_config.out_hidden_size)
@@ -178,8 +179,8 @@ def train(config: Config, minutes: float, checkpoint: Path, log_path: Path) -> N
         step = state["step"]
     started = time.monotonic()
     seen: list[dict[str, float]] = []
-    while time.monotonic() - started < 60 * minutes:
-        rate = config.learning_rate * min(1.0, (step + 1) / config.warm_up)
+    while (share := (time.monotonic() - started) / (60 * minutes)) < 1:
+        rate = config.learning_rate * min(1.0, (step + 1) / config.warm_up) * (1 - share if last else 1)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate
         batch = make_batch("train", step, config)
@@ -199,11 +200,10 @@ def train(config: Config, minutes: float, checkpoint: Path, log_path: Path) -> N
             log({"step": step, "seconds": round(time.monotonic() - started), **figures}, log_path)
             seen.clear()
         if step % 500 == 0:
-            whole = {"model": judge.model, "average": average.model, "heads": heads}
-            states = {name: part.state_dict() for name, part in whole.items()}
-            save(checkpoint, {"step": step, "optimizers": [o.state_dict() for o in optimizers], **states})
+            save(checkpoint, step, optimizers, {"model": judge.model, "average": average.model, "heads": heads})
         if step % 2000 == 0:
             log({"step": step, "validation": accuracy(average, config, 40)}, log_path)
+    save(checkpoint, step, optimizers, {"model": judge.model, "average": average.model, "heads": heads})
 
 
 def export(config: Config, checkpoint: Path, folder: Path) -> None:
@@ -216,6 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--name", default="checkpoint", help="of the checkpoint and, unless it is the default, its log")
+    parser.add_argument("--last", action="store_true", help="the last leg: the rate falls to zero")
     parser.add_argument("--export", type=Path)
     parser.add_argument("--vision-layers", type=int, default=4)
     arguments = parser.parse_args()
@@ -225,7 +226,7 @@ def main() -> None:
         export(config, checkpoint, arguments.export)
     else:
         log_path = HERE / "log.jsonl" if arguments.name == "checkpoint" else WORK / f"{arguments.name}.jsonl"
-        train(config, arguments.minutes, checkpoint, log_path)
+        train(config, arguments.minutes, checkpoint, log_path, arguments.last)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from onereward.edit import ImageEditor
 from onereward.generate.candidates import make_candidates
 from onereward.generate.settings import GenerateConfig
 from onereward.generate.stage import generate
@@ -103,6 +105,21 @@ def test_outside_the_mask_a_candidate_is_its_source(editor: FluxFill) -> None:
             assert (image == source)[~inside].all()
             assert (image != source)[inside].mean() > 0.5
         assert all((images[0] != other).any() for other in images[1:])
+
+
+def test_edit_repeats_a_candidate_from_its_settings(editor: FluxFill) -> None:
+    triplet = make_triplet(0, size=(32, 32))
+    for candidate in make_candidates(editor, "tiny", [triplet], replace(CONFIG, noise_scale=(1.0, 1.0), prompt_drop=0)):
+        settings = json.loads(candidate.settings)
+        again = ImageEditor(editor).edit(
+            decode_image(triplet.image),
+            decode_image(triplet.mask),
+            triplet.prompt,
+            triplet.task,
+            seed=candidate.seed,
+            **{name: settings[name] for name in ("steps", "guidance", "true_cfg")},
+        )
+        assert abs(numpy.asarray(again, dtype=int) - pixels(candidate)).max() <= 1
 
 
 def test_without_its_prompt_a_candidate_does_not_depend_on_it(editor: FluxFill) -> None:

@@ -183,7 +183,7 @@ def test_a_cut_prompt_is_said(editor: FluxFill, caplog: pytest.LogCaptureFixture
     [
         (32, ["a"], {}, "for 1 prompts"),
         (36, PROMPTS, {}, "multiples of 8"),
-        (32, PROMPTS, {"guidance": [1.0]}, "got 1 guidance values for 2 samples"),
+        (32, PROMPTS, {"guidance": [1.0]}, "got 1 values for 2 samples"),
     ],
 )
 def test_wrong_input_is_refused(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onereward.flow.sample import denoise
 from onereward.generate.settings import GenerateConfig, Settings, draw_settings
 from onereward.models.flux_fill import FluxFill
 from onereward.runtime.batches import batches_of
@@ -83,24 +82,19 @@ def _alike(job: _Job) -> tuple[int, bool, torch.Size]:
     return job.settings.steps, job.settings.true_cfg > 1, job.image_3HW.shape
 
 
-@torch.no_grad()
 def _edit(editor: FluxFill, batch: Sequence[_Job]) -> Tensor:
     """image_B3HW as a user would see it: repainted inside the mask, the source's pixels outside."""
     image_B3HW = torch.stack([job.image_3HW for job in batch])
     mask_B1HW = torch.stack([job.mask_1HW for job in batch])
     settings = [job.settings for job in batch]
-    condition = editor.encode(
+    edited_B3HW = editor.repaint(
         image_B3HW,
         mask_B1HW,
         [job.prompt for job in batch],
+        [torch.Generator().manual_seed(drawn.seed) for drawn in settings],
+        steps=settings[0].steps,
         guidance=[drawn.guidance for drawn in settings],
         true_cfg=[drawn.true_cfg for drawn in settings],
+        noise_scale=[drawn.noise_scale for drawn in settings],
     )
-    noise_BLC = editor.noise(condition, [(drawn.seed, "candidate") for drawn in settings])
-    scale_B = torch.tensor([drawn.noise_scale for drawn in settings], device=noise_BLC.device)
-    times = editor.times(condition, settings[0].steps)
-    latents_BLC = denoise(
-        lambda latents, t_B: editor.velocity(latents, t_B, condition), noise_BLC * scale_B[:, None, None], times
-    )
-    edited_B3HW = editor.decode(latents_BLC, condition).cpu()
-    return torch.where(mask_B1HW > 0, edited_B3HW, image_B3HW)
+    return torch.where(mask_B1HW > 0, edited_B3HW.cpu(), image_B3HW)

@@ -67,7 +67,7 @@ def config_around(contract: Contract, *, candidates: int, seed: int) -> Generate
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What made one candidate. Its noise is `torch_generator(seed, "candidate")`, times `noise_scale`."""
+    """What made one candidate: `onereward edit` with these settings repeats it, where `noise_scale` is 1."""
 
     steps: int
     guidance: float

@@ -203,16 +203,19 @@ class FluxFill:
         guidance: float | Sequence[float] | None = None,
         true_cfg: float | Sequence[float] | None = None,
         negative_prompt: str | None = None,
+        noise_scale: float | Sequence[float] = 1.0,
         on_step: Callable[[], object] | None = None,
     ) -> Tensor:
         """Edited image_B3HW in [-1, 1], equal to `FluxFillPipeline` with the same (CPU) generators, one a sample.
 
-        Stock draws, in this order, the source image's posterior, the noise, the blanked image's posterior. The first
-        is multiplied by 1 - t = 0 there: here only its draw is made. `on_step` is called after each of the steps.
+        `noise_scale` multiplies the initial noise (1 in the stock pipeline). Stock draws, in this order, the source
+        image's posterior, the noise, the blanked image's posterior. The first is multiplied by 1 - t = 0 there: here
+        only its draw is made. `on_step` is called after each of the steps.
         """
         shape = self._latent_shape(*image_B3HW.shape[-2:])
         draws = [[torch.randn(shape, generator=g, dtype=self.text_encoder_2.dtype) for _ in "12"] for g in generators]
         noise_BLC = _pack(torch.stack([noise for _, noise in draws])).to(self.device, torch.float32)
+        noise_BLC = noise_BLC * self._per_sample(noise_scale, len(prompts))[:, None, None]
         condition = self.encode(
             image_B3HW,
             mask_B1HW,
@@ -286,7 +289,7 @@ class FluxFill:
     def _per_sample(self, values: float | Sequence[float], batch: int) -> Tensor:
         listed = [float(values)] * batch if isinstance(values, int | float) else list(values)
         if len(listed) != batch:
-            raise ValueError(f"got {len(listed)} guidance values for {batch} samples: give one number or one a sample")
+            raise ValueError(f"got {len(listed)} values for {batch} samples: give one number or one a sample")
         return torch.tensor(listed, dtype=torch.float32, device=self.device)
 
     def _check(self, image_B3HW: Tensor, mask_B1HW: Tensor, prompts: Sequence[str]) -> None:
