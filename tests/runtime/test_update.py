@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from onereward.runtime.update import NonFiniteError, Updater
+from onereward.runtime.update import NonFiniteError, Optimizer, Updater
 
 
 def updater_of(layer: nn.Linear, clip: float = 1e9) -> Updater:
-    return Updater(layer.parameters(), learning_rate=0.1, weight_decay=0.0, clip=clip)
+    return Updater(layer, learning_rate=0.1, weight_decay=0.0, clip=clip)
 
 
 def layer_of(value: float) -> nn.Linear:
@@ -40,3 +40,23 @@ def test_a_step_that_is_not_finite_changes_nothing(factor: float) -> None:
     with pytest.raises(NonFiniteError, match="the step was not taken"):
         updater_of(layer)(iter([factor * layer.weight.sum()]))
     assert torch.equal(layer.weight, torch.ones(1, 1))
+
+
+def test_muon_moves_a_matrix_along_its_nearest_orthogonal_one_and_adamw_the_rest() -> None:
+    """With a diagonal gradient every direction moves alike, scaled as AdamW's root mean square (.2 sqrt(4) * rate)."""
+    layer = nn.Linear(4, 4)
+    before = layer.weight.detach().clone()
+    bias = layer.bias.detach().clone()
+    updater = Updater(layer, learning_rate=0.1, weight_decay=0.0, clip=1e9, optimizer=Optimizer.MUON)
+    gradient = torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    updater(iter([(layer.weight * gradient).sum() + layer.bias.sum()]))
+    moved = before - layer.weight.detach()
+    assert torch.allclose(moved, torch.eye(4) * 0.1 * 0.2 * 2, atol=0.02)
+    assert torch.allclose(bias - layer.bias.detach(), torch.full((4,), 0.1), atol=1e-4)
+
+
+def test_muon_leaves_an_output_layer_tied_to_an_embedding_to_adamw() -> None:
+    tied = nn.ModuleDict({"embedding": nn.Embedding(3, 2), "head": nn.Linear(2, 3, bias=False)})
+    tied["head"].weight = tied["embedding"].weight
+    updater = Updater(tied, learning_rate=0.1, weight_decay=0.0, clip=1e9, optimizer=Optimizer.MUON)
+    assert len(updater.state_dict()["optimizers"]) == 1

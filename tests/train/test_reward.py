@@ -11,8 +11,9 @@ import torch
 
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
+from onereward.runtime.update import Optimizer
 from onereward.train import reward
-from onereward.train.reward import RewardConfig, draw_batch, train_reward
+from onereward.train.reward import RewardConfig, draw_batch, learning_rate_at, train_reward
 from tests.preferences import bright_preference, bright_preferences_folder
 from tests.tiny_judge import tiny_judge_folder
 
@@ -32,8 +33,10 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RewardConfig:
         seed=3,
         steps=STEPS,
         batch=6,
+        optimizer=Optimizer.ADAMW,
         learning_rate=1e-3,
         warm_up=4,
+        cool_down=2,
         weight_decay=0.01,
         clip=1.0,
         decay=0.5,
@@ -69,6 +72,13 @@ def test_an_epoch_shows_every_preference_once_and_the_next_one_in_another_order(
     assert first != second
 
 
+def test_the_rate_rises_stays_and_falls(config: RewardConfig) -> None:
+    schedule = replace(config, steps=8, learning_rate=4.0, warm_up=2, cool_down=4)
+    assert [learning_rate_at(step, schedule) for step in range(1, 9)] == [2.0, 4.0, 4.0, 4.0, 4.0, 3.0, 2.0, 1.0]
+    flat = replace(schedule, warm_up=0, cool_down=0)
+    assert {learning_rate_at(step, flat) for step in range(1, 9)} == {4.0}
+
+
 def test_the_judge_learns_what_wins(config: RewardConfig, preferences: Path, tmp_path: Path) -> None:
     longer = replace(config, steps=40, batch=8, learning_rate=2e-3, validate_every=40, autocast=True, decay=0.8)
     train_reward(longer, preferences, tmp_path / "run", validation=preferences)
@@ -78,10 +88,13 @@ def test_the_judge_learns_what_wins(config: RewardConfig, preferences: Path, tmp
     assert set(log[-1]["validation"]) >= {"fill/structure", "remove/removal_quality"}
 
 
+@pytest.mark.parametrize("optimizer", Optimizer)
 def test_stopped_and_resumed_equals_never_stopped(
-    config: RewardConfig, preferences: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: Optimizer, config: RewardConfig, preferences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
+    config = replace(config, optimizer=optimizer)
+    uninterrupted, run = tmp_path / "whole", tmp_path / "run"
+    train_reward(config, preferences, uninterrupted, validation=preferences)
     real = reward.update_average
 
     def stop_at_four(count: list[int], *arguments: object) -> None:

@@ -4,6 +4,7 @@ onereward train-reward qwen --input preferences/ --output judge/
 """
 
 from onereward.query import Variant
+from onereward.runtime.update import Optimizer
 from onereward.train.reward import RewardConfig
 
 
@@ -19,8 +20,10 @@ def qwen_judge() -> RewardConfig:
         seed=0,
         steps=15_000,
         batch=16,
+        optimizer=Optimizer.ADAMW,
         learning_rate=1e-6,
         warm_up=100,
+        cool_down=0,
         weight_decay=0.01,
         clip=1.0,
         decay=0.0,

@@ -4,6 +4,7 @@ onereward train-reward toy --input preferences/ --output judge/ --processes 2
 """
 
 from onereward.query import Variant
+from onereward.runtime.update import Optimizer
 from onereward.train.reward import RewardConfig
 
 
@@ -13,10 +14,12 @@ def toy_judge() -> RewardConfig:
         judge="toy",
         variant=Variant.TASK_DIMENSION,
         seed=0,
-        steps=900,
+        steps=600,
         batch=16,
-        learning_rate=4e-4,
+        optimizer=Optimizer.MUON,
+        learning_rate=6e-4,
         warm_up=30,
+        cool_down=600,
         weight_decay=0.01,
         clip=1.0,
         decay=0.99,

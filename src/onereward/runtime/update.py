@@ -1,7 +1,9 @@
-"""One optimizer step: backward, accumulation, clipping, AdamW; shared by both trainings."""
+"""One optimizer step: backward, accumulation, clipping, AdamW or Muon; shared by both trainings."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,33 +21,85 @@ class Update:
     grad_norm: float
 
 
+class Optimizer(StrEnum):
+    """AdamW for everything, or Muon for the matrices of linear layers and AdamW for the rest.
+
+    Muon learns a small model in half as many steps; it also magnifies rounding, since it works in bfloat16.
+    """
+
+    ADAMW = "adamw"
+    MUON = "muon"
+
+
 class Updater:
-    """AdamW on the parameters that take a gradient; `clip` is the largest gradient norm let through."""
+    """Trains a module's parameters that take a gradient; `clip` is the largest gradient norm let through."""
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float, clip: float
+        self,
+        module: nn.Module,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        clip: float,
+        optimizer: Optimizer = Optimizer.ADAMW,
     ) -> None:
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._clip = clip
-        self.optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=weight_decay)
+        matrices = _matrices(module) if optimizer is Optimizer.MUON else []
+        chosen = {id(matrix) for matrix in matrices}
+        rest = [parameter for parameter in self._parameters if id(parameter) not in chosen]
+        self._optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, lr=learning_rate, weight_decay=weight_decay)
+        ]
+        if matrices:
+            self._optimizers.append(
+                torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
         self.last = Update(loss=0.0, grad_norm=0.0)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """From the next step on."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"optimizers": [optimizer.state_dict() for optimizer in self._optimizers]}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go on from a checkpoint of the same module and optimizer."""
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
 
     def __call__(self, losses: Iterator[Tensor]) -> None:
         """Descend the sum of `losses`, the parts of one global batch, each taken only when the last is out of memory.
 
         Raises NonFiniteError, before any weight changes, for a loss or a gradient that is not finite.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        self._zero_grad()
         total = 0.0
         for loss in losses:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total += loss.item()
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._clip).item()
         if not torch.tensor([total, grad_norm]).isfinite().all():
-            self.optimizer.zero_grad(set_to_none=True)
+            self._zero_grad()
             raise NonFiniteError(
                 f"the loss is {total} and the gradient's norm {grad_norm}, so the step was not taken: look at the last "
                 "lines of log.jsonl, then run on from the last checkpoint's folder with a lower learning rate"
             )
-        self.optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self.last = Update(loss=total, grad_norm=grad_norm)
+
+    def _zero_grad(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+
+def _matrices(module: nn.Module) -> list[Tensor]:
+    """The trained weights of linear layers, save one that is tied to an embedding (an output layer's)."""
+    tied = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
+    linear = [part.weight for part in module.modules() if isinstance(part, nn.Linear)]
+    return [weight for weight in linear if weight.requires_grad and id(weight) not in tied]

@@ -27,7 +27,7 @@ from onereward.reward import reward_step
 from onereward.runtime.checkpoint import Checkpoints
 from onereward.runtime.mesh import Mesh, launch
 from onereward.runtime.track import Log, track
-from onereward.runtime.update import Updater
+from onereward.runtime.update import Optimizer, Updater
 from onereward.seeds import numpy_generator, python_generator
 from onereward.store.rundir import RunDir
 from onereward.store.shards import fingerprint, read_records
@@ -43,8 +43,10 @@ class RewardConfig:
     seed: int
     steps: int
     batch: int  # preferences a step, over all processes
+    optimizer: Optimizer
     learning_rate: float
-    warm_up: int  # steps over which the rate rises
+    warm_up: int  # steps over which the rate rises at the start
+    cool_down: int  # steps over which it falls to 0 at the end
     weight_decay: float
     clip: float  # largest norm of the gradient
     decay: float  # of the moving average of the weights, which becomes the finished judge; 0 keeps the last weights
@@ -103,12 +105,13 @@ def _train(mesh: Mesh, config: RewardConfig, preferences: Path, validation: Path
     )
     average = frozen_copy(judge.model)
     updater = Updater(
-        judge.model.parameters(),
+        judge.model,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         clip=config.clip,
+        optimizer=config.optimizer,
     )
-    parts = {"model": judge.model, "average": average, "optimizer": updater.optimizer}
+    parts = {"model": judge.model, "average": average, "optimizer": updater}
     checkpoints, log = Checkpoints(run.checkpoints, keep=2), Log(run.log)
     done = checkpoints.load_last(parts)
     writes = mesh.rank == 0
@@ -169,12 +172,18 @@ def _step(
             yield loss
         mesh.sum_gradients(judge.model.parameters())  # the updater has taken the last part backward by now
 
-    rate = config.learning_rate * min(1.0, step / max(config.warm_up, 1))
-    for group in updater.optimizer.param_groups:
-        group["lr"] = rate
+    rate = learning_rate_at(step, config)
+    updater.set_learning_rate(rate)
     updater(losses())
     loss, right = mesh.sum(sums).tolist()
     return StepFigures(loss=loss, accuracy=right / len(batch), grad_norm=updater.last.grad_norm, learning_rate=rate)
+
+
+def learning_rate_at(step: int, config: RewardConfig) -> float:
+    """The rate of a step, counted from 1: up in a line, then level, then down in a line towards 0."""
+    rise = step / max(config.warm_up, 1)
+    fall = (config.steps - step + 1) / max(config.cool_down, 1)
+    return config.learning_rate * min(1.0, rise, fall)
 
 
 def _mirrored(

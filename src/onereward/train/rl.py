@@ -145,7 +145,7 @@ def _train(
     probe_of = {each.task: each for each in probes if each.triplets}
     models = init_models(editor.transformer, config)
     updater = Updater(
-        models.policy.parameters(),
+        models.policy,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         clip=config.clip,
@@ -153,7 +153,7 @@ def _train(
     parts: dict[str, Stateful] = {
         "policy": models.policy,
         "average": models.average,
-        "optimizer": updater.optimizer,
+        "optimizer": updater,
     }
     checkpoints, log = Checkpoints(run.checkpoints, keep=2), Log(run.log)
     done = checkpoints.load_last(parts)
