@@ -38,6 +38,7 @@ class KnownVoter:
     """Best is candidate 2, worst is 0; consistency is always a skip."""
 
     name: str = "known"
+    revision: str = "1"
     kind: VoterKind = VoterKind.ORACLE
     asked: list[str] = field(default_factory=list)
 
@@ -72,6 +73,18 @@ def pairing(tmp_path: Path) -> Pairing:
 def database(tmp_path: Path) -> Iterator[VoteDatabase]:
     with VoteDatabase(str(tmp_path / "votes.sqlite")) as database:
         yield database
+
+
+def test_a_revised_voter_is_asked_again_and_its_last_word_counts(pairing: Pairing, database: VoteDatabase) -> None:
+    class Reversed(KnownVoter):
+        def vote_on(self, triplet: Triplet, dimension: Dimension) -> Vote:
+            vote = super().vote_on(triplet, dimension)
+            return replace(vote, best=vote.worst, worst=vote.best)
+
+    collect_votes(database, pairing, KnownVoter())
+    assert collect_votes(database, pairing, Reversed(revision="2")) == 4 + 1 + 3 + 4
+    answers = latest_answers(database.answers(pairing.fingerprints["candidates"]))
+    assert len(answers) == 4 + 1 + 3 + 4 and {answer.vote.best for answer in answers} == {None, 0}
 
 
 def test_a_voter_is_asked_once_about_each_triplet(pairing: Pairing, database: VoteDatabase) -> None:

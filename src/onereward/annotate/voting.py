@@ -12,10 +12,16 @@ from onereward.terms import DIMENSIONS, Candidate, Dimension, Task, Triplet, Vot
 
 
 class Voter(Protocol):
-    """A program that answers at once: one vote a dimension on a triplet's candidates, a skip where all are alike."""
+    """A program that answers at once: one vote a dimension on a triplet's candidates, a skip where all are alike.
+
+    `revision` changes whenever the same candidates would get other votes: then they are asked about again.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
 
     @property
     def kind(self) -> VoterKind: ...
@@ -42,7 +48,7 @@ def collect_votes(
 ) -> int:
     """Ask `voter` about every triplet it has not voted on yet, and return how many votes were added.
 
-    A vote's uuid follows from candidates, voter, triplet and dimension, so that asking again adds nothing.
+    A vote's uuid follows from candidates, voter, its revision, triplet and dimension: asking again adds nothing.
     `progress` is told how many more shards are done. Raises ValueError for a vote that does not fit its triplet.
     """
     candidates_id = pairing.fingerprints["candidates"]
@@ -84,7 +90,8 @@ def skip_shares(answers: Iterable[Answer]) -> list[SkipShare]:
 
 
 def _uuid_of(candidates_id: str, voter: Voter, triplet: Triplet, dimension: Dimension) -> str:
-    return str(uuid5(NAMESPACE_URL, "\x1f".join(("onereward vote", candidates_id, voter.name, triplet.id, dimension))))
+    parts = ("onereward vote", candidates_id, voter.name, voter.revision, triplet.id, dimension)
+    return str(uuid5(NAMESPACE_URL, "\x1f".join(parts)))
 
 
 def _check_votes(

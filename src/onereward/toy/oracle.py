@@ -74,6 +74,7 @@ class ToyOracle:
     """Scores edits of toy scenes from their truth, and votes best and worst by those scores. Never called human."""
 
     name = "toy-oracle"
+    revision = f"scores 1, dead bands {dict(DEAD_BAND)}"
     kind = VoterKind.ORACLE
     dead_band = DEAD_BAND
 
