@@ -24,7 +24,7 @@ CONFIG = RLConfig(
     bound=0.6,
     decay=0.9,
     anchor=0.0,
-    drift=0.0,
+    paste_back=False,
     both_orders=False,
 )
 
@@ -230,18 +230,28 @@ def test_both_noises_differ() -> None:
     assert graded.prob_yes_BK.item() != pytest.approx(0.5, abs=1e-4)  # equal models, equal noise would tie
 
 
-def test_anchor_and_drift_by_hand() -> None:
+def test_the_anchor_by_hand() -> None:
     # Policy w = .6 against a start of 1: x at .5 is 1 - .3 = .7; x0_hat .7 * .7 = .49, the start's .7 * .5 = .35.
     policy = Scale(0.6)
-    config = replace(CONFIG, anchor=2.0, drift=3.0)
+    config = replace(CONFIG, anchor=2.0, bound=0.0)
     models = replace(init_models(policy, config), start=frozen_copy(Scale(1.0)))
     batch = batch_of(Task.REMOVE, ["remove", "remove"])
     plain = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, replace(CONFIG, bound=0.0))
-    with_both = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, replace(config, bound=0.0))
-    anchor_only = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, replace(config, bound=0.0, drift=0.0))
-    assert anchor_only.loss.item() == pytest.approx(2 * 0.14**2)
-    assert with_both.loss.item() == pytest.approx(2 * 0.14**2 + 3 * 0.49)
+    anchored = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, config)
+    assert anchored.loss.item() == pytest.approx(2 * 0.14**2)
     assert plain.loss.item() == 0.0
+
+
+def test_pasted_back_the_judge_sees_the_source_outside_the_mask() -> None:
+    # One sample is masked, one is not: x0_hat .49 against the reference's .25 in the first, source against source else.
+    policy = Scale(0.6)
+    models = replace(init_models(policy, CONFIG), reference=frozen_copy(Scale(1.0)))
+    mask_B1HW = torch.tensor([1.0, 0.0])[:, None, None, None]
+    batch = replace(batch_of(Task.REMOVE, ["remove", "remove"]), mask_B1HW=mask_B1HW)
+    whole = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, CONFIG)
+    pasted = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, replace(CONFIG, paste_back=True))
+    assert whole.prob_yes_BK[:, 0].tolist() == pytest.approx([sigmoid(0.24), sigmoid(0.24)])
+    assert pasted.prob_yes_BK[:, 0].tolist() == pytest.approx([sigmoid(0.24), 0.5])
 
 
 def test_tasks_are_drawn_by_seed_and_step_with_their_shares() -> None:

@@ -27,7 +27,7 @@ from onereward.models.clip import load_clip
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
-from onereward.recipes.demo import EVALUATED_SPLIT, DemoConfig, full_demo, quick_demo
+from onereward.recipes.demo import EVALUATED_SPLIT, DemoConfig
 from onereward.recipes.toy import ToyScenes, toy, toy_probe
 from onereward.recipes.toy_judge import toy_judge
 from onereward.report import Report, ReportInputs, TimeRow, read_report, write_report
@@ -96,12 +96,11 @@ class Clock:
             save()
 
 
-def run_demo(output: Path, *, quick: bool = False, config: DemoConfig | None = None) -> tuple[Report, Path]:
+def run_demo(output: Path, config: DemoConfig) -> tuple[Report, Path]:
     """Run every stage under `output` and return the report and its page; run again it goes on where it was.
 
-    `config` replaces the full or quick form's counts. Raises ValueError if `output` holds a demo with other settings.
+    Raises ValueError if `output` holds a demo with other settings.
     """
-    config = config or (quick_demo() if quick else full_demo())
     clock = Clock(output / "clock.json")
     stages = demo_stages(output, config)
     with torch_threads(1):

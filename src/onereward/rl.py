@@ -33,7 +33,7 @@ class RLConfig:
     bound: float  # lambda of Eq. 5
     decay: float  # tau
     anchor: float  # weight of |x0_hat - the frozen start's x0_hat|^2 in latents; the paper has none: 0
-    drift: float  # weight of |image - source| outside the mask; the paper has none: 0
+    paste_back: bool  # the judge sees what a user gets: outside the mask the source; the paper does not say: False
     both_orders: bool  # reward averaged over both orders of the two images; the paper shows the policy's first: False
 
 
@@ -127,22 +127,19 @@ def grade(models: Models, editor: Editor, judge: Judge, batch: Batch, config: RL
         [build_query(batch.task, dimension, prompt) for dimension in own]
         for own, prompt in zip(dimensions, batch.prompts, strict=True)
     ]
-    prob_yes_BK = judge.prob_yes(image_policy, image_reference, queries, second_grad=False)
+    first, second = (pasted(image, batch) if config.paste_back else image for image in (image_policy, image_reference))
+    prob_yes_BK = judge.prob_yes(first, second, queries, second_grad=False)
     if config.both_orders:
-        prob_yes_BK = (prob_yes_BK + 1 - judge.prob_yes(image_reference, image_policy, queries)) / 2
+        prob_yes_BK = (prob_yes_BK + 1 - judge.prob_yes(second, first, queries)) / 2
     loss_B = reward_hinge(prob_yes_BK, config.bound).nanmean(1)  # lines 11 and 13: Eq. 5, mean over E_k
 
     if models.start is not None:
         with torch.no_grad():
             x0_start = jump(velocity_of(models.start), jumped.latents_BLC, jumped.t_B)
         loss_B = loss_B + config.anchor * (jumped.x0_hat_BLC - x0_start).square().mean((1, 2))
-    if config.drift != 0:
-        loss_B = loss_B + config.drift * drift_outside(image_policy, batch)
     return Graded(loss=loss_B.sum() / config.batch, dimensions=dimensions, prob_yes_BK=prob_yes_BK.detach())
 
 
-def drift_outside(image_B3HW: Tensor, batch: Batch) -> Tensor:
-    """Mean absolute change of the pixels outside the mask, `drift_B` in units of [-1, 1]."""
-    kept_B1HW = 1 - batch.mask_B1HW
-    change_B3HW = (image_B3HW - batch.image_B3HW).abs() * kept_B1HW
-    return change_B3HW.sum((1, 2, 3)) / (3 * kept_B1HW.sum((1, 2, 3))).clamp(min=1)
+def pasted(image_B3HW: Tensor, batch: Batch) -> Tensor:
+    """The image inside the mask, the source outside."""
+    return torch.where(batch.mask_B1HW > 0, image_B3HW, batch.image_B3HW)

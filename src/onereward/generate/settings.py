@@ -12,10 +12,10 @@ from onereward.models.contract import Contract
 from onereward.seeds import python_generator, seed_for
 
 _STEP_SHARES = (0.125, 0.25, 0.5, 1.0)
-_GUIDANCE_SHARES = (0.5, 1.5)
+_GUIDANCE_SHARES = (1 / 3, 4 / 3)
 _TRUE_CFG = (1.0, 2.0, 3.5)
 _NOISE_SCALES = (0.8, 1.15)
-_PROMPT_DROP = 0.15
+_PROMPT_DROP = 0.12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class GenerateConfig:
 
 
 def config_around(contract: Contract, *, candidates: int, seed: int) -> GenerateConfig:
-    """Choices and ranges around an editor's own settings: an eighth to all of its steps, .5 to 1.5 of its guidance."""
+    """Choices and ranges around an editor's own settings: an eighth to all of its steps, 1/3 to 4/3 of its guidance."""
     return GenerateConfig(
         candidates=candidates,
         seed=seed,

@@ -45,13 +45,13 @@ class DemoConfig:
 def full_demo() -> DemoConfig:
     """What the README's figures come from."""
     return DemoConfig(
-        pool=1600,
-        selected=1000,
+        pool=1500,
+        selected=950,
         candidates=4,
-        test_preferences=800,
+        test_preferences=704,
         test_first=10_000,
         test_per_task=200,
-        judge_steps=900,
+        judge_steps=600,
         rl_steps=150,
         rl_first=100_000,
         rl_probe=48,

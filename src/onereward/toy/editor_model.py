@@ -18,7 +18,7 @@ PACKED_LATENT = LATENT_CHANNELS * 4
 PACKED_MASK = VAE_FACTOR * VAE_FACTOR * 4
 
 CONTRACT = Contract(
-    guidance=2.0,
+    guidance=3.0,
     true_cfg=1.0,
     negative_prompt="",
     steps=8,
