@@ -1,11 +1,15 @@
 """`--set field=value`: of the field's type, or an error with the way out."""
 
+from dataclasses import replace
+
 import pytest
 
 from onereward.recipes.settings import with_settings
 from onereward.recipes.toy import toy
 from onereward.terms import Task
 from onereward.train.rl import Release
+
+CONFIG = replace(toy(), bound=0.6, steps=150, jump_range=(0.3, 0.8))
 
 
 def test_values_take_the_type_of_their_field() -> None:
@@ -30,4 +34,4 @@ def test_values_take_the_type_of_their_field() -> None:
 )
 def test_errors_say_the_way_out(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        with_settings(toy(), [setting])
+        with_settings(CONFIG, [setting])

@@ -33,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.fixture
 def config(models: tuple[str, str]) -> TrainRLConfig:
     small = {"batch": 2, "micro_batch": 1, "reference_steps": 3, "policy_steps": 3, "steps": 4}
-    paces = {"probe_every": 2, "checkpoint_every": 2, "bound": 1.0}
+    paces = {"probe_every": 2, "checkpoint_every": 2, "bound": 1.0, "decay": 0.98}
     return replace(toy(dynamic=True), editor=models[0], judge=models[1], **small, **paces)
 
 

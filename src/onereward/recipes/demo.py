@@ -52,7 +52,7 @@ def full_demo() -> DemoConfig:
         test_first=10_000,
         test_per_task=200,
         judge_steps=600,
-        rl_steps=150,
+        rl_steps=100,
         rl_first=100_000,
         rl_probe=48,
         seed=0,
