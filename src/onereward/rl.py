@@ -32,7 +32,7 @@ class RLConfig:
     jump_range: tuple[float, float]  # [t1, t2], as noise levels
     bound: float  # lambda of Eq. 5
     decay: float  # tau
-    anchor: float  # weight of |x0_hat - the frozen start's x0_hat|^2 in latents; the paper has none: 0
+    anchor: float  # weight of |x0_hat - the frozen start's x0_hat| in latents; the paper has none: 0
     paste_back: bool  # the judge sees what a user gets: outside the mask the source; the paper does not say: False
     both_orders: bool  # reward averaged over both orders of the two images; the paper shows the policy's first: False
 
@@ -136,7 +136,7 @@ def grade(models: Models, editor: Editor, judge: Judge, batch: Batch, config: RL
     if models.start is not None:
         with torch.no_grad():
             x0_start = jump(velocity_of(models.start), jumped.latents_BLC, jumped.t_B)
-        loss_B = loss_B + config.anchor * (jumped.x0_hat_BLC - x0_start).square().mean((1, 2))
+        loss_B = loss_B + config.anchor * (jumped.x0_hat_BLC - x0_start).abs().mean((1, 2))
     return Graded(loss=loss_B.sum() / config.batch, dimensions=dimensions, prob_yes_BK=prob_yes_BK.detach())
 
 

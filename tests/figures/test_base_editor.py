@@ -16,7 +16,9 @@ from onereward.terms import Dimension, Task
 from onereward.toy.oracle import find_figure, read_letters, score_edit
 from onereward.toy.scenes import Scene, Split, make_scene
 
-FORMS = [pytest.param(1600, 200, id="long", marks=pytest.mark.soak)]
+LONG = pytest.param(1600, 200, id="long", marks=pytest.mark.soak)
+FORMS = [pytest.param(160, 40, id="short"), LONG]
+UNMET = [LONG]  # today's figures are in docs/log.md; a short form that passes would hide that the bar is missed
 FIRST = 50_000  # scenes that no sweep and no demo looks at
 
 
@@ -70,7 +72,7 @@ def test_the_vae_lets_the_truth_through(count: int, signs: int) -> None:
     assert psnr >= 32.0
 
 
-@pytest.mark.parametrize(("count", "signs"), FORMS)
+@pytest.mark.parametrize(("count", "signs"), UNMET)
 def test_the_base_goes_three_quarters_of_the_way_in_every_dimension_of_every_task(count: int, signs: int) -> None:
     rows: dict[tuple[Task, Dimension], list[tuple[float, ...]]] = defaultdict(list)
     for scene, base, ceiling in zip(*evaluated(count), strict=True):
@@ -88,7 +90,7 @@ def test_the_base_goes_three_quarters_of_the_way_in_every_dimension_of_every_tas
     assert not short
 
 
-@pytest.mark.parametrize(("count", "signs"), FORMS)
+@pytest.mark.parametrize(("count", "signs"), UNMET)
 def test_objects_have_the_asked_shape(count: int, signs: int) -> None:
     scenes, images, _ = evaluated(count)
     right = [

@@ -6,7 +6,7 @@ it); the short form is a smaller demo, with what so little training can show.
 
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -66,14 +66,12 @@ SHORT = Form(
     pairs_per_cell=20,
     improves=False,
 )
-FORMS = [
-    pytest.param(SHORT, id="short", marks=pytest.mark.xdist_group("loop")),
-    pytest.param(LONG, id="long", marks=pytest.mark.soak),
-]
+FORMS = [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.soak)]
+pytestmark = pytest.mark.xdist_group("loop")  # one process, so that a demo is run once
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _tidy() -> None:
+def _tidy() -> Iterator[None]:
     yield
     shutil.rmtree(_short_folder(), ignore_errors=True)
 
