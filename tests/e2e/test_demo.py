@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("quick demo")  # one process, so that the fixture is made once
-
 KILLS_AFTER = (6.0, 12.0, 20.0)  # seconds after each start: in other stages on other machines, with the same end
 
 

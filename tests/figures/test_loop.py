@@ -67,7 +67,6 @@ SHORT = Form(
     improves=False,
 )
 FORMS = [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.soak)]
-pytestmark = pytest.mark.xdist_group("loop")  # one process, so that a demo is run once
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -111,9 +110,9 @@ def test_the_judge_is_right_in_every_cell(form: Form) -> None:
         assert tuned[MEAN, MEAN].accuracy >= form.judge_mean
         assert min(tuned[str(task), str(e)].accuracy for task, e in NINE_CELLS) >= form.judge_cell
         assert min(tuned[str(task), str(e)].n for task, e in NINE_CELLS) >= form.pairs_per_cell
-        for other in ("untuned", "fixed_query"):
-            (mean,) = (row for row in report.judge if row.variant == other and row.task == MEAN)
-            assert mean.accuracy < tuned[MEAN, MEAN].accuracy
+        other = {row.variant: row.accuracy for row in report.judge if row.task == MEAN}
+        assert other["untuned"] < tuned[MEAN, MEAN].accuracy
+        assert not form.improves or other["fixed_query"] < tuned[MEAN, MEAN].accuracy
 
 
 @pytest.mark.parametrize("form", FORMS)
