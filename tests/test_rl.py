@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from onereward.augment import jittered
 from onereward.ema import frozen_copy
 from onereward.rl import Batch, RLConfig, draw_task, grade, init_models, train
 from onereward.seeds import torch_generator
@@ -25,6 +26,8 @@ CONFIG = RLConfig(
     decay=0.9,
     anchor=0.0,
     paste_back=False,
+    shift=0,
+    tone=0.0,
     both_orders=False,
 )
 
@@ -252,6 +255,19 @@ def test_pasted_back_the_judge_sees_the_source_outside_the_mask() -> None:
     pasted = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, replace(CONFIG, paste_back=True))
     assert whole.prob_yes_BK[:, 0].tolist() == pytest.approx([sigmoid(0.24), sigmoid(0.24)])
     assert pasted.prob_yes_BK[:, 0].tolist() == pytest.approx([sigmoid(0.24), 0.5])
+
+
+def test_the_judge_sees_each_image_in_a_tone_of_its_own() -> None:
+    # As above x0_hat .49 against .25, each channel then times its gain and plus its offset.
+    policy = Scale(0.6)
+    models = replace(init_models(policy, CONFIG), reference=frozen_copy(Scale(1.0)))
+    batch = batch_of(Task.REMOVE, ["remove", "remove"])
+    graded = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, replace(CONFIG, tone=0.1))
+    ones = torch.ones(2, 3, 1, 1)
+    policy_tone, reference_tone = jittered(0.49 * ones, 0.25 * ones, batch.keys, shift=0, tone=0.1)
+    by_hand = (policy_tone - reference_tone).mean((1, 2, 3)).sigmoid()
+    assert graded.prob_yes_BK[:, 0].tolist() == pytest.approx(by_hand.tolist())
+    assert abs(by_hand[0] - sigmoid(0.24)) > 1e-3 and abs(by_hand[0] - by_hand[1]) > 1e-3
 
 
 def test_tasks_are_drawn_by_seed_and_step_with_their_shares() -> None:

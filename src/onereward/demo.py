@@ -21,14 +21,14 @@ from onereward.annotate.pairing import Pairing
 from onereward.annotate.voting import collect_votes, skip_shares
 from onereward.evaluate.editor import edit_triplets, score_edits
 from onereward.evaluate.judge import evaluate_judge
-from onereward.generate.settings import config_around
 from onereward.generate.stage import generate
 from onereward.models.clip import load_clip
+from onereward.models.fingerprint import fingerprint_of
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
 from onereward.recipes.demo import EVALUATED_SPLIT, DemoConfig
-from onereward.recipes.toy import ToyScenes, toy, toy_probe
+from onereward.recipes.toy import ToyScenes, toy, toy_candidates, toy_probe
 from onereward.recipes.toy_judge import toy_judge
 from onereward.report import Report, ReportInputs, TimeRow, read_report, write_report
 from onereward.runtime.threads import torch_threads
@@ -147,19 +147,21 @@ def _write_pools(output: Path, config: DemoConfig) -> None:
 
 
 def _select(train: Path, config: DemoConfig) -> None:
+    clip = load_clip("toy")
     with track(config.pool, "select") as advance:
         select(
             train / "pool",
             train / "triplets",
             SelectConfig(count=config.selected, clip="toy", seed=config.seed),
-            load_clip("toy").embed,
+            clip.embed,
+            weights=fingerprint_of(clip),
             embedded=advance,
         )
 
 
 def _candidates(splits: tuple[Path, ...], config: DemoConfig) -> None:
     editor = load_flux_fill("toy")
-    settings = config_around(editor.contract, candidates=config.candidates, seed=config.seed)
+    settings = toy_candidates(editor.contract, candidates=config.candidates, seed=config.seed)
     with track(sum(_shards(split / "triplets") for split in splits), "candidates") as advance:
         for split in splits:
             generate(

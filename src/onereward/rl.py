@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from onereward.augment import jittered
 from onereward.ema import frozen_copy, update_average
 from onereward.flow.sample import Velocity, denoise, denoise_then_jump, jump
 from onereward.flow.schedule import steps_within
@@ -34,6 +35,8 @@ class RLConfig:
     decay: float  # tau
     anchor: float  # weight of |x0_hat - the frozen start's x0_hat| in latents; the paper has none: 0
     paste_back: bool  # the judge sees what a user gets: outside the mask the source; the paper does not say: False
+    shift: int  # pixels by which the judge's two images are moved about; the paper has none: 0
+    tone: float  # by which each one's gain and offset vary; the paper has none: 0
     both_orders: bool  # reward averaged over both orders of the two images; the paper shows the policy's first: False
 
 
@@ -128,6 +131,7 @@ def grade(models: Models, editor: Editor, judge: Judge, batch: Batch, config: RL
         for own, prompt in zip(dimensions, batch.prompts, strict=True)
     ]
     first, second = (pasted(image, batch) if config.paste_back else image for image in (image_policy, image_reference))
+    first, second = jittered(first, second, batch.keys, shift=config.shift, tone=config.tone)
     prob_yes_BK = judge.prob_yes(first, second, queries, second_grad=False)
     if config.both_orders:
         prob_yes_BK = (prob_yes_BK + 1 - judge.prob_yes(second, first, queries)) / 2

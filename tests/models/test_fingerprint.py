@@ -3,6 +3,7 @@ from pathlib import Path
 
 import torch
 
+from onereward.models.clip import load_clip
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
@@ -38,3 +39,12 @@ def test_a_judge_has_one_too(tmp_path: Path) -> None:
     with torch.no_grad():
         next(judge.model.parameters()).view(-1)[0] += 1
     assert fingerprint_of(judge) != fingerprint_of(load_qwen_vl(folder))
+
+
+def test_a_clip_has_one_too() -> None:
+    clip = load_clip("toy")
+    before = fingerprint_of(clip)
+    assert before == fingerprint_of(load_clip("toy"))
+    with torch.no_grad():
+        next(clip.vision.parameters()).view(-1)[0] += 1
+    assert fingerprint_of(clip) != before

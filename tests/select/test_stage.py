@@ -53,7 +53,7 @@ def test_select_writes_pool_triplets_with_the_pools_task_mix(tmp_path: Path) -> 
     pool = write_pool(tmp_path / "pool")
     seen: list[int] = []
     config = SelectConfig(count=9, clip="mean", shard_size=4)
-    manifest = select(tmp_path / "pool", tmp_path / "triplets", config, mean_colour, embedded=seen.append)
+    manifest = select(tmp_path / "pool", tmp_path / "triplets", config, mean_colour, weights="w", embedded=seen.append)
     chosen = list(read_records(tmp_path / "triplets", Triplet))
     places = [pool.index(triplet) for triplet in chosen]
     assert places == sorted(set(places)) and len(places) == 9 and sum(seen) == 30
@@ -66,20 +66,30 @@ def test_select_writes_pool_triplets_with_the_pools_task_mix(tmp_path: Path) -> 
 def test_a_finished_selection_embeds_nothing(tmp_path: Path) -> None:
     write_pool(tmp_path / "pool")
     config = SelectConfig(count=4, clip="mean")
-    first = select(tmp_path / "pool", tmp_path / "triplets", config, mean_colour)
+    first = select(tmp_path / "pool", tmp_path / "triplets", config, mean_colour, weights="w")
 
     def fail(images: Sequence[Image.Image]) -> NDArray[numpy.float32]:
         raise AssertionError("embedded again")
 
-    assert select(tmp_path / "pool", tmp_path / "triplets", config, fail) == first
+    assert select(tmp_path / "pool", tmp_path / "triplets", config, fail, weights="w") == first
+
+
+def test_another_clip_of_the_same_name_is_noticed(tmp_path: Path) -> None:
+    write_pool(tmp_path / "pool")
+    config = SelectConfig(count=4, clip="mean")
+    select(tmp_path / "pool", tmp_path / "triplets", config, mean_colour, weights="one")
+    with pytest.raises(ValueError, match="clip"):
+        select(tmp_path / "pool", tmp_path / "triplets", config, mean_colour, weights="another")
 
 
 def test_wrong_input_is_named(tmp_path: Path) -> None:
     write_pool(tmp_path / "pool", corrupt=11)
     with pytest.raises(ValueError, match=r"cannot decode the image of t11 .*replace or remove"):
-        select(tmp_path / "pool", tmp_path / "triplets", SelectConfig(count=4, clip="mean"), mean_colour)
+        select(tmp_path / "pool", tmp_path / "triplets", SelectConfig(count=4, clip="mean"), mean_colour, weights="w")
     assert not (tmp_path / "triplets").exists()
     with pytest.raises(ValueError, match="expected 1 to 30"):
-        select(tmp_path / "pool", tmp_path / "triplets", SelectConfig(count=31, clip="mean"), mean_colour)
+        select(tmp_path / "pool", tmp_path / "triplets", SelectConfig(count=31, clip="mean"), mean_colour, weights="w")
     with pytest.raises(ValueError, match="no folder"):
-        select(tmp_path / "nowhere", tmp_path / "triplets", SelectConfig(count=4, clip="mean"), mean_colour)
+        select(
+            tmp_path / "nowhere", tmp_path / "triplets", SelectConfig(count=4, clip="mean"), mean_colour, weights="w"
+        )

@@ -41,6 +41,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RewardConfig:
         clip=1.0,
         decay=0.5,
         mirror=True,
+        shift=2,
+        tone=0.1,
         autocast=False,
         validate_every=3,
         checkpoint_every=2,

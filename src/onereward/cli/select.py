@@ -2,10 +2,6 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from onereward.models.clip import ClipEmbedder
 
 HELP = "pick representative triplets from a pool"
 EXAMPLE = "onereward select --input pool --output triplets --count 100"
@@ -27,22 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Embed, cluster, write."""
-    from functools import cache
-
     from onereward.models.clip import load_clip
+    from onereward.models.fingerprint import fingerprint_of
     from onereward.runtime.track import track
     from onereward.select.stage import SelectConfig, select
     from onereward.store.shards import read_manifest
 
     config = SelectConfig(count=args.count, clip=args.clip, per_cluster=args.per_cluster, seed=args.seed)
     pool_size = read_manifest(args.input).rows
-
-    @cache  # not loaded for wrong input, nor for a finished folder
-    def clip() -> "ClipEmbedder":
-        return load_clip(args.clip)
-
+    clip = load_clip(args.clip)
     with track(pool_size, "embed") as advance:
-        manifest = select(args.input, args.output, config, lambda images: clip().embed(images), embedded=advance)
+        manifest = select(args.input, args.output, config, clip.embed, weights=fingerprint_of(clip), embedded=advance)
     if args.json:
         print(json.dumps({"output": args.output, "triplets": manifest.rows, "pool": pool_size}))
     else:

@@ -27,34 +27,34 @@ class ClipEmbedder:
     """CLIP's image tower: pictures in, unit vectors out."""
 
     def __init__(self, model: CLIPModel | CLIPVisionModelWithProjection, mean: Sequence[float], std: Sequence[float]):
-        self._vision: nn.Module = model.vision_model.eval().requires_grad_(False)
-        self._projection: nn.Module = model.visual_projection.requires_grad_(False)
-        self._side: int = getattr(model.config, "vision_config", model.config).image_size
-        self._mean, self._std = torch.tensor(mean), torch.tensor(std)
+        self.vision: nn.Module = model.vision_model.eval().requires_grad_(False)
+        self.projection: nn.Module = model.visual_projection.requires_grad_(False)
+        self.side: int = getattr(model.config, "vision_config", model.config).image_size
+        self.mean, self.std = tuple(mean), tuple(std)
 
     @torch.no_grad()
     def embed(self, images: Sequence[Image.Image]) -> NDArray[numpy.float32]:
         """Embeddings of length 1, `array_ND` float32: their products are cosines."""
         batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
         embedded = [self._project(torch.stack([self.pixels(image) for image in batch])) for batch in batches]
-        width: int = next(self._projection.parameters()).shape[0]
+        width: int = next(self.projection.parameters()).shape[0]
         return torch.cat([torch.zeros(0, width), *embedded]).numpy()
 
     def pixels(self, image: Image.Image) -> Tensor:
         """The short side to the model's size (bicubic), the middle cut out, CLIP's mean and deviation: pixels_3SS."""
-        rgb, side = image.convert("RGB"), self._side
+        rgb, side = image.convert("RGB"), self.side
         short = min(rgb.size)
         width, height = (int(side * length / short) for length in rgb.size)
         resized = rgb.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - side) // 2, (height - side) // 2
         cropped = numpy.asarray(resized.crop((left, top, left + side, top + side)), dtype=numpy.float32)
-        normalised = (torch.from_numpy(cropped / 255) - self._mean) / self._std
+        normalised = (torch.from_numpy(cropped / 255) - torch.tensor(self.mean)) / torch.tensor(self.std)
         return normalised.permute(2, 0, 1)
 
     def _project(self, pixels_N3SS: Tensor) -> Tensor:
-        parameter = next(self._projection.parameters())
-        pooled = self._vision(pixel_values=pixels_N3SS.to(parameter)).pooler_output
-        return nn.functional.normalize(self._projection(pooled).float(), dim=-1).cpu()
+        parameter = next(self.projection.parameters())
+        pooled = self.vision(pixel_values=pixels_N3SS.to(parameter)).pooler_output
+        return nn.functional.normalize(self.projection(pooled).float(), dim=-1).cpu()
 
 
 def load_clip(name_or_path: str, *, device: torch.device | str = "cpu") -> ClipEmbedder:

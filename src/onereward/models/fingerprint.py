@@ -6,14 +6,17 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from onereward.models.clip import ClipEmbedder
 from onereward.models.flux_fill import FluxFill
 from onereward.models.qwen_vl import QwenVLJudge
 
 
-def fingerprint_of(model: FluxFill | QwenVLJudge) -> str:
+def fingerprint_of(model: FluxFill | QwenVLJudge | ClipEmbedder) -> str:
     """SHA-256 of the weights and settings that decide what a model answers, wherever it was loaded from."""
     if isinstance(model, FluxFill):
         return _digest([model.transformer, model.vae, model.text_encoder, model.text_encoder_2], model.contract)
+    if isinstance(model, ClipEmbedder):
+        return _digest([model.vision, model.projection], (model.side, model.mean, model.std))
     return _digest([model.model], (model.pixels, model.answer_ids, model.probability))
 
 

@@ -50,7 +50,7 @@ def full_demo() -> DemoConfig:
         candidates=4,
         test_preferences=704,
         test_first=10_000,
-        test_per_task=200,
+        test_per_task=300,
         judge_steps=600,
         rl_steps=100,
         rl_first=100_000,
@@ -84,5 +84,5 @@ def quick_demo() -> DemoConfig:
     )
 
 
-EVALUATED_SPLIT = Split.TEST_2
+EVALUATED_SPLIT = Split.TEST_3
 """Moves to `Split.TEST_3` and so on, with a dated line in docs/log.md, when settings change after figures were seen."""

@@ -28,6 +28,8 @@ def qwen_judge() -> RewardConfig:
         clip=1.0,
         decay=0.0,
         mirror=False,
+        shift=0,
+        tone=0.0,
         autocast=True,
         validate_every=500,
         checkpoint_every=500,

@@ -3,9 +3,11 @@
 onereward train-rl toy --output runs/rl
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
+from onereward.generate.settings import GenerateConfig, config_around
+from onereward.models.contract import Contract
 from onereward.terms import Task, Triplet
 from onereward.toy.scenes import TASK_CYCLE, Split, make_scene
 from onereward.train.rl import Release, TrainRLConfig
@@ -22,18 +24,20 @@ def toy(*, dynamic: bool = False) -> TrainRLConfig:
         seed=0,
         steps=100,
         dynamic=dynamic,
-        task_mix={Task.FILL: 0.3, Task.EXTEND: 0.25, Task.REMOVE: 0.3, Task.TEXT: 0.15},
-        batch=8,
-        micro_batch=8,
-        reference_steps=8,
-        policy_steps=8,
-        jump_range=(0.15, 0.6),  # above, x0_hat is smoother than the reference, and the policy adds texture to it
+        task_mix={Task.FILL: 0.25, Task.EXTEND: 0.2, Task.REMOVE: 0.45, Task.TEXT: 0.1},  # removal gains most slowly
+        batch=12,
+        micro_batch=12,
+        reference_steps=4,
+        policy_steps=4,
+        jump_range=(0.15, 0.6),  # the last of four steps; earlier jumps gain no more and cost consistency
         bound=0.9,  # lambda: a dimension that is won lets the others have the gradient
         decay=0.99,  # tau: over 100 steps .9999 would leave the average at the start
-        anchor=0.1,  # holds back changes too small to see, of which consistency dies
+        anchor=0.1,  # holds back changes too small to see
         paste_back=True,  # as the judge's candidates were
-        both_orders=False,
-        learning_rate=3e-5,  # twice as much, or twice as many steps, is hacked
+        shift=4,  # all phases of the editor's and the judge's 8-pixel grids
+        tone=0.1,
+        both_orders=True,
+        learning_rate=3e-5,  # twice as much, or half as many steps more, costs consistency
         weight_decay=0.01,
         clip=1.0,
         release=Release.AVERAGE,
@@ -41,6 +45,11 @@ def toy(*, dynamic: bool = False) -> TrainRLConfig:
         probe_every=10,
         checkpoint_every=25,
     )
+
+
+def toy_candidates(contract: Contract, *, candidates: int, seed: int) -> GenerateConfig:
+    """What `generate` draws around the toy editor's contract; guidance over the whole range that was distilled."""
+    return replace(config_around(contract, candidates=candidates, seed=seed), guidance=(1.0, 4.0))
 
 
 @dataclass(frozen=True, kw_only=True)

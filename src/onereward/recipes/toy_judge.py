@@ -24,6 +24,8 @@ def toy_judge() -> RewardConfig:
         clip=1.0,
         decay=0.99,
         mirror=True,
+        shift=3,  # a judge that leans on its patch grid is climbed by a lattice (docs/log.md)
+        tone=0.1,
         autocast=True,
         validate_every=100,
         checkpoint_every=50,

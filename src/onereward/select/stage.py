@@ -27,7 +27,7 @@ Embed = Callable[[Sequence[Image.Image]], NDArray[numpy.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
-    """`count` triplets, `per_cluster` from each K-means cluster; `clip` names the embedding (for the record)."""
+    """`count` triplets, `per_cluster` from each K-means cluster; `clip` names the embedding."""
 
     count: int
     clip: str
@@ -42,11 +42,13 @@ def select(
     config: SelectConfig,
     embed: Embed,
     *,
+    weights: str,
     embedded: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Write the representative triplets of `pool` to `output`, in the pool's order.
 
-    `embedded` is told how many more triplets have been embedded, which is nearly all of the work.
+    `weights` says by content which model embeds, so that another one under the same name is noticed. `embedded` is
+    told how many more triplets have been embedded, which is nearly all of the work.
     Raises ValueError for a pool that is missing, holds a corrupt image or has fewer than `config.count` triplets.
     """
     pool_manifest = read_manifest(pool)
@@ -71,7 +73,7 @@ def select(
         kind=Triplet,
         stage="select",
         config=config,
-        inputs={"pool": fingerprint(pool)},
+        inputs={"pool": fingerprint(pool), "clip": weights},
         shard_count=len(parts),
         make_shard=make_shard,
     )

@@ -18,10 +18,10 @@ PACKED_LATENT = LATENT_CHANNELS * 4
 PACKED_MASK = VAE_FACTOR * VAE_FACTOR * 4
 
 CONTRACT = Contract(
-    guidance=3.0,
+    guidance=1.0,
     true_cfg=1.0,
     negative_prompt="",
-    steps=8,
+    steps=4,
     max_sequence_length=TEXT_LENGTH,
     size_multiple=2 * VAE_FACTOR,
     native_size=SIZE,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from onereward.augment import jittered, mirrored
 from onereward.ema import frozen_copy, update_average
 from onereward.metrics.answers import answer_preferences, places_by_size, stack_pairs
 from onereward.models.attention import SDPA_FLOAT32
@@ -28,7 +29,7 @@ from onereward.runtime.checkpoint import Checkpoints
 from onereward.runtime.mesh import Mesh, launch
 from onereward.runtime.track import Log, track
 from onereward.runtime.update import Optimizer, Updater
-from onereward.seeds import numpy_generator, python_generator
+from onereward.seeds import numpy_generator
 from onereward.store.rundir import RunDir
 from onereward.store.shards import fingerprint, read_records
 from onereward.terms import Preference, Task
@@ -51,6 +52,8 @@ class RewardConfig:
     clip: float  # largest norm of the gradient
     decay: float  # of the moving average of the weights, which becomes the finished judge; 0 keeps the last weights
     mirror: bool  # half of the pairs left-right mirrored, except text's
+    shift: int  # pixels by which a pair is moved about; 0 turns it off
+    tone: float  # by which each image's gain and offset vary, in [-1, 1] units; 0 turns it off
     autocast: bool  # bfloat16 products on float32 weights
     validate_every: int
     checkpoint_every: int
@@ -164,7 +167,7 @@ def _step(
         for places in places_by_size([batch[slot] for slot in slots], len(batch)):
             share = [slots[place] for place in places]
             part = [batch[slot] for slot in share]
-            winner_B3HW, loser_B3HW = _mirrored(*stack_pairs(part), part, config, [(step, slot) for slot in share])
+            winner_B3HW, loser_B3HW = _shown(part, config, [(config.seed, step, slot) for slot in share])
             with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
                 judged = reward_step(judge, part, winner_B3HW, loser_B3HW, config.variant)
             loss = judged.loss * sum(preference.weight for preference in part) / total_weight
@@ -186,24 +189,14 @@ def learning_rate_at(step: int, config: RewardConfig) -> float:
     return config.learning_rate * min(1.0, rise, fall)
 
 
-def _mirrored(
-    winner_B3HW: Tensor,
-    loser_B3HW: Tensor,
-    preferences: Sequence[Preference],
-    config: RewardConfig,
-    keys: Sequence[tuple[int, int]],
+def _shown(
+    preferences: Sequence[Preference], config: RewardConfig, keys: Sequence[tuple[int, int, int]]
 ) -> tuple[Tensor, Tensor]:
-    """Half of the pairs left-right mirrored, both images alike; letters stay as they are."""
-    flipped_B = torch.tensor(
-        [
-            config.mirror
-            and preference.task is not Task.TEXT
-            and python_generator(config.seed, *key, "mirror").random() < 0.5
-            for preference, key in zip(preferences, keys, strict=True)
-        ]
-    )[:, None, None, None]
-    winner_B3HW = torch.where(flipped_B, winner_B3HW.flip(-1), winner_B3HW)
-    return winner_B3HW, torch.where(flipped_B, loser_B3HW.flip(-1), loser_B3HW)
+    """winner_B3HW and loser_B3HW as this step's judge sees them; letters are never mirrored."""
+    winner_B3HW, loser_B3HW = stack_pairs(preferences)
+    may_flip = [config.mirror and preference.task is not Task.TEXT for preference in preferences]
+    winner_B3HW, loser_B3HW = mirrored(winner_B3HW, loser_B3HW, keys, may_flip=may_flip)
+    return jittered(winner_B3HW, loser_B3HW, keys, shift=config.shift, tone=config.tone)
 
 
 def _averaged(judge: QwenVLJudge, average: Qwen2_5_VLForConditionalGeneration) -> QwenVLJudge:
