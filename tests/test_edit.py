@@ -388,6 +388,18 @@ def test_jpeg_is_said_to_be_lossy_in_one_line(
     assert Image.open(files / "other.jpg").mode == "RGB"
 
 
+def test_a_prompt_that_a_removal_does_not_use_is_said(
+    folder: Path, files: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask = str(files / "mask.png")
+    assert edit(folder, files, "--task", "remove", "--mask", mask) == 0
+    assert len(caplog.messages) == 1 and "--prompt is not used" in caplog.text
+    caplog.clear()
+    for prompt in ("", load_editor(str(folder)).model.contract.remove_prompt):
+        assert edit(folder, files, "--task", "remove", "--mask", mask, "--prompt", prompt) == 0
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("words", "size"),
     [

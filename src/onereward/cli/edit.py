@@ -74,6 +74,9 @@ def run(args: argparse.Namespace) -> None:
     Contract().prompt_for(task, args.prompt)
     encode = _encoder(image, output.suffix.lower())
     editor = load_editor(args.editor, base=args.base, lora=args.lora)
+    words = editor.model.contract.prompt_for(task, args.prompt)
+    if args.prompt not in ("", words):
+        logger.warning("task %s asks this editor in its own words, %r: --prompt is not used", task, words)
     edit = Edit(
         image=image,
         mask=mask,
