@@ -60,13 +60,6 @@ def test_weights_need_headers_that_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert doctor.check_weights("toy-editor").status is Status.BROKEN
 
 
-def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ONEREWARD_CACHE", "/somewhere")
-    assert doctor.cache_folder() == Path("/somewhere")
-    monkeypatch.delenv("ONEREWARD_CACHE")
-    assert doctor.cache_folder() == Path.home() / ".cache" / "onereward"
-
-
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 def test_exit_code_says_whether_something_is_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], json_flag: list[str]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import onereward
 from onereward.cli.main import main
-from onereward.edit import Borders, Edit, ImageEditor, extend_canvas, load_editor
+from onereward.edit import Borders, EditRequest, ImageEditor, extend_canvas, load_editor
 from onereward.models.contract import Contract
 from onereward.store.images import image_to_tensor
 from onereward.terms import Task
@@ -203,7 +203,7 @@ def test_the_seed_decides_the_image(editor: ImageEditor) -> None:
 def test_a_seeds_image_does_not_depend_on_its_batch_mates(editor: ImageEditor) -> None:
     sizes = [(40, 36), (70, 20), (32, 32)]
     edits = [
-        Edit(
+        EditRequest(
             image=noise(*size),
             mask=hole(size, (2, 3, 15, 17)),
             prompt=PROMPT,

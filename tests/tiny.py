@@ -15,7 +15,12 @@ SCALE_FACTOR = 4
 SEQUENCE_LENGTH = 12
 
 TINY_CONTRACT = Contract(
-    guidance=3.5, steps=3, max_sequence_length=SEQUENCE_LENGTH, size_multiple=2 * SCALE_FACTOR, native_size=32
+    guidance=3.5,
+    guidance_range=(2.0, 5.0),
+    steps=3,
+    max_sequence_length=SEQUENCE_LENGTH,
+    size_multiple=2 * SCALE_FACTOR,
+    native_size=32,
 )
 
 

@@ -11,7 +11,7 @@ import numpy
 from PIL import Image, ImageDraw, ImageOps
 from skimage import data
 
-from onereward.edit import Edit, ImageEditor, load_editor
+from onereward.edit import EditRequest, ImageEditor, load_editor
 from onereward.terms import Task
 from onereward.toy.scenes import Split, make_scene
 
@@ -32,7 +32,7 @@ def scenes(editor: ImageEditor, count: int = 24, across: int = 8) -> Image.Image
     holes = [Image.fromarray(scene.hole_HW3) for scene in shown]
     edited = editor.edit_batch(
         [
-            Edit(
+            EditRequest(
                 image=Image.fromarray(scene.source_HW3),
                 mask=Image.fromarray(scene.mask_HW.astype(numpy.uint8) * 255),
                 prompt=scene.triplet().prompt,

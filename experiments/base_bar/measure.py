@@ -18,17 +18,22 @@ from diffusers import FluxFillPipeline
 from PIL import Image
 
 from onereward.terms import Dimension, Task
+from onereward.toy.editor_model import PACKED_LATENT, VAE_FACTOR
 from onereward.toy.oracle import find_figure, read_letters, score_edit
-from onereward.toy.scenes import Scene, Split, make_scene
+from onereward.toy.scenes import SIZE, Scene, Split, make_scene
 
 BATCH = 20
+TOKENS = (SIZE // (2 * VAE_FACTOR)) ** 2
 
 
-def edits(pipeline: FluxFillPipeline, scenes: list[Scene], steps: int, guidance: float) -> np.ndarray:
+def edits(
+    pipeline: FluxFillPipeline, scenes: list[Scene], steps: int, guidance: float, noise_scale: float
+) -> np.ndarray:
     """edit_NHW3 in [0, 1], pasted into the source."""
     out = []
     for start in range(0, len(scenes), BATCH):
         chunk = scenes[start : start + BATCH]
+        generator = torch.Generator().manual_seed(start)
         images = pipeline(
             prompt=[scene.prompt for scene in chunk],
             image=[Image.fromarray(scene.source_HW3) for scene in chunk],
@@ -38,7 +43,8 @@ def edits(pipeline: FluxFillPipeline, scenes: list[Scene], steps: int, guidance:
             num_inference_steps=steps,
             guidance_scale=guidance,
             max_sequence_length=16,
-            generator=torch.Generator().manual_seed(start),
+            latents=noise_scale * torch.randn(len(chunk), TOKENS, PACKED_LATENT, generator=generator),
+            generator=generator,
             output_type="np",
         ).images
         source = np.stack([scene.source_HW3 for scene in chunk]) / 255.0
@@ -61,14 +67,15 @@ def main() -> None:
     parser.add_argument("--split", type=Split, default=Split.VALIDATION)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=320)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--noise-scale", type=float, default=1.0)
     parser.add_argument("--grid", type=Path)
     args = parser.parse_args()
     pipeline = FluxFillPipeline.from_pretrained(args.editor)
     pipeline.set_progress_bar_config(disable=True)
     scenes = [make_scene(args.split, args.first + index) for index in range(args.count)]
-    edited = edits(pipeline, scenes, args.steps, args.guidance)
+    edited = edits(pipeline, scenes, args.steps, args.guidance, args.noise_scale)
     ceiling, psnr = through_vae(pipeline, scenes)
     rows: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
     right_shape, right_letters = [], defaultdict(list)
@@ -83,7 +90,7 @@ def main() -> None:
         if scene.sign:
             read = "".join(max(match, key=lambda c: match[c]) for match in read_letters(scene.sign, edit))
             right_letters[len(scene.sign.word)].append(read == scene.sign.word)
-    print(f"VAE {psnr:.2f} dB; {args.split}, {args.steps} steps, guidance {args.guidance}")
+    print(f"VAE {psnr:.2f} dB; {args.split}, {args.steps} steps, guidance {args.guidance}, noise {args.noise_scale}")
     for (task, dimension), values in sorted(rows.items()):
         hole, base, top, truth = np.mean(values, 0)
         share = (base - hole) / (top - hole)

@@ -2,18 +2,24 @@
 
     OMP_NUM_THREADS=1 python experiments/pretrain_editor/train.py --vae work/vae --folder work/editor --minutes 60
 
-Run again with the same --folder to go on from its checkpoint. `--last` is for the last leg: the learning rate falls
-linearly to zero, and guidance is distilled as in FLUX.1-dev, so that one evaluation at guidance g answers what true CFG
-at scale g would: the target gets (g - 1) times the difference that the prompt makes to the averaged weights. Under
-`torchrun --nproc-per-node 2` each process brings a batch of its own and the gradients are averaged. CLIP and T5 text
-encoders are trained with the transformer. Latents are normalised as FLUX's: (z - shift) * scale. Time: t = 1 is noise,
-velocity = noise - x_0.
+Run again with the same --folder to go on from its checkpoint; `--weights` begins a new folder with the weights of an
+exported editor. `--fall` lets the learning rate fall linearly to zero.
+
+`--calm SCALE` is the last leg, a reflow: the editor as it stands makes an image from SCALE times the noise, with true
+CFG at a random scale, and the trained copy learns to go from the whole noise to that image in a straight line, with
+that scale as its embedded guidance (as FLUX.1-dev is distilled). So it keeps to the likelier images, needs few steps,
+and true CFG costs it nothing.
+
+Under `torchrun --nproc-per-node 2` each process brings a batch of its own and the gradients are averaged. CLIP and T5
+text encoders are trained with the transformer. Latents are normalised as FLUX's: (z - shift) * scale. Time: t = 1 is
+noise, velocity = noise - x_0.
 """
 
 import argparse
 import json
 import os
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from onereward.flow.sample import denoise
+from onereward.flow.schedule import shifted_times
 from onereward.models.contract import save_contract
 from onereward.seeds import numpy_generator
 from onereward.terms import Task
@@ -38,11 +46,12 @@ from onereward.toy.editor_model import (
 )
 from onereward.toy.scenes import make_scene
 
-TASKS = {Task.FILL: 0.38, Task.EXTEND: 0.27, Task.REMOVE: 0.2, Task.TEXT: 0.15}
+TASKS = {Task.FILL: 0.33, Task.EXTEND: 0.36, Task.REMOVE: 0.22, Task.TEXT: 0.09}
 FIRST_INDEX = 1_000_000  # pretraining scenes lie beyond every index that the demo draws
 REMOVE_NOISE = 0.06  # share of removal targets that keep the object: real editors have this fault
 PROMPT_DROP = 0.1
 MAX_GUIDANCE = 4.0
+CALM_STEPS = 5
 OUTSIDE_WEIGHT = 0.2
 BUFFER = 60_000
 
@@ -72,6 +81,15 @@ class Editor(nn.Module):
         image_ids = torch.stack([torch.zeros(64, dtype=torch.long), rows, torch.arange(8).repeat(8)], 1).float()
         self.register_buffer("image_ids", image_ids, persistent=False)
 
+    @classmethod
+    def load(cls, folder: Path) -> "Editor":
+        """The weights of an exported editor."""
+        model, exported = cls(), FluxFillPipeline.from_pretrained(folder)
+        model.transformer.load_state_dict(exported.transformer.state_dict())
+        model.clip.load_state_dict(exported.text_encoder.state_dict())
+        model.t5.load_state_dict(exported.text_encoder_2.state_dict())
+        return model
+
     def tokens(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         options = {"padding": "max_length", "max_length": TEXT_LENGTH, "truncation": True, "return_tensors": "pt"}
         return self.clip_tokenizer(prompts, **options).input_ids, self.t5_tokenizer(prompts, **options).input_ids
@@ -100,85 +118,143 @@ def pack_mask(mask_BHW: Tensor) -> Tensor:
     return pack(rearrange(mask_BHW, "b (h p) (w q) -> b (p q) h w", p=4, q=4))
 
 
-class Buffer:
-    """A ring of encoded scenes; every batch brings some fresh ones."""
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one step learns from: the way from `noise` to `target` under `cond`, the prompts and the guidance."""
+
+    target: Tensor
+    noise: Tensor
+    masked: Tensor
+    mask: Tensor
+    guidance: Tensor
+    prompts: list[str]
+
+    @property
+    def cond(self) -> Tensor:
+        return torch.cat([self.masked, pack_mask(self.mask)], 2)
+
+    @property
+    def inside(self) -> Tensor:
+        """1 for every token of which any pixel is masked."""
+        return (rearrange(self.mask, "b (h p) (w q) -> b (h w) (p q)", p=8, q=8).amax(2) > 0).float()
+
+
+class Scenes:
+    """Endless encoded training scenes, some without their prompt (true CFG needs that)."""
+
+    paired = False  # a scene goes with any noise
 
     def __init__(self, vae: AutoencoderKL, first: int) -> None:
-        self.vae, self.next, self.size = vae, first, 0
-        self.target = torch.zeros(BUFFER, 64, 32, dtype=torch.float16)
-        self.masked = torch.zeros(BUFFER, 64, 32, dtype=torch.float16)
-        self.mask = torch.zeros(BUFFER, 64, 64, dtype=torch.bool)
-        self.prompts: list[str] = [""] * BUFFER
-        self.where = 0
+        self.vae, self.next = vae, first
 
     @torch.no_grad()
-    def add(self, count: int) -> None:
-        images, masks = [], []
-        rows = [(self.where + i) % BUFFER for i in range(count)]
-        for row in rows:
+    def draw(self, count: int) -> Batch:
+        images, masks, prompts = [], [], []
+        for _ in range(count):
             rng = numpy_generator("pretrain-editor", self.next)
             task = rng.choice(list(TASKS), p=list(TASKS.values()))
             scene = make_scene("train", self.next, Task(task))
             keeps = scene.task is Task.REMOVE and rng.random() < REMOVE_NOISE
             images += [scene.source_HW3 if keeps else scene.truth_HW3, scene.hole_HW3]
             masks.append(scene.mask_HW)
-            self.prompts[row] = scene.prompt
+            prompts.append("" if rng.random() < PROMPT_DROP else scene.prompt)
             self.next += 1
         mask = torch.from_numpy(np.stack(masks))
         x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         x[1::2] *= ~mask[:, None]  # the hole is exactly 0 in [-1, 1]
         z = self.vae.encode(x).latent_dist.mode()
-        z = pack((z - self.vae.config.shift_factor) * self.vae.config.scaling_factor).half()
-        index = torch.tensor(rows)
-        self.target[index], self.masked[index], self.mask[index] = z[0::2], z[1::2], mask
+        z = pack((z - self.vae.config.shift_factor) * self.vae.config.scaling_factor)
+        return Batch(
+            target=z[0::2],
+            noise=torch.randn(z[0::2].shape),
+            masked=z[1::2],
+            mask=mask.float(),
+            guidance=1 + (MAX_GUIDANCE - 1) * torch.rand(count),
+            prompts=prompts,
+        )
+
+
+class CalmScenes:
+    """The same scenes with the teacher's image in the hole, made from `scale` times the noise.
+
+    Half of them at guidance 1, the others with true CFG at the scale that the batch says.
+    """
+
+    paired = True  # an image goes with the noise that it was made from
+
+    def __init__(self, scenes: Scenes, teacher: Editor, scale: float) -> None:
+        self.scenes, self.teacher, self.scale = scenes, teacher, scale
+
+    @torch.no_grad()
+    def draw(self, count: int) -> Batch:
+        batch = self.scenes.draw(count)
+        plain = count // 2
+        batch.guidance[:plain] = 1
+        ids = self.teacher.tokens([*batch.prompts, *[""] * (count - plain)])
+        cond = torch.cat([batch.cond, batch.cond[plain:]])
+        ones = torch.ones(len(cond))
+
+        def velocity(latents: Tensor, t: Tensor) -> Tensor:
+            twice = torch.cat([latents, latents[plain:]]), torch.cat([t, t[plain:]])
+            with torch.autocast("cpu", torch.bfloat16):
+                both = self.teacher(*twice, cond, ids, ones).float()
+            asked, without = both[:count], both[count:]
+            asked[plain:] += (batch.guidance[plain:, None, None] - 1) * (asked[plain:] - without)
+            return asked
+
+        made = denoise(velocity, self.scale * batch.noise, shifted_times(CALM_STEPS, 64))
+        inside = batch.inside[..., None]
+        return replace(batch, target=inside * made + (1 - inside) * batch.target)
+
+
+class Buffer:
+    """A ring of drawn samples, each met several times; every batch brings some fresh ones."""
+
+    def __init__(self, source: Scenes | CalmScenes) -> None:
+        self.source, self.size, self.where = source, 0, 0
+        self.target = torch.zeros(BUFFER, 64, 32, dtype=torch.float16)
+        self.noise = torch.zeros(BUFFER, 64, 32, dtype=torch.float16)
+        self.masked = torch.zeros(BUFFER, 64, 32, dtype=torch.float16)
+        self.mask = torch.zeros(BUFFER, 64, 64, dtype=torch.bool)
+        self.guidance = torch.zeros(BUFFER)
+        self.prompts: list[str] = [""] * BUFFER
+
+    def add(self, count: int) -> Tensor:
+        """The rows of the ring that `count` fresh samples have taken."""
+        drawn = self.source.draw(count)
+        rows = (self.where + torch.arange(count)) % BUFFER
+        self.target[rows], self.noise[rows] = drawn.target.half(), drawn.noise.half()
+        self.masked[rows], self.mask[rows] = drawn.masked.half(), drawn.mask.bool()
+        self.guidance[rows] = drawn.guidance
+        for row, prompt in zip(rows.tolist(), drawn.prompts, strict=True):
+            self.prompts[row] = prompt
         self.where = (self.where + count) % BUFFER
         self.size = min(BUFFER, self.size + count)
+        return rows
 
-    def batch(self, fresh: int, size: int) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-        first = self.where
-        self.add(fresh)
-        rows = [(first + i) % BUFFER for i in range(fresh)]
-        rows += torch.randint(self.size, (size - fresh,)).tolist()
-        index = torch.tensor(rows)
-        mask = self.mask[index].float()
-        cond = torch.cat([self.masked[index].float(), pack_mask(mask)], 2)
-        return self.target[index].float(), cond, mask, [self.prompts[r] for r in rows]
+    def batch(self, fresh: int, size: int) -> Batch:
+        rows = torch.cat([self.add(fresh), torch.randint(self.size, (size - fresh,))])
+        noise = self.noise[rows].float()
+        return Batch(
+            target=self.target[rows].float(),
+            noise=noise if self.source.paired else torch.randn(noise.shape),
+            masked=self.masked[rows].float(),
+            mask=self.mask[rows].float(),
+            guidance=self.guidance[rows],
+            prompts=[self.prompts[row] for row in rows.tolist()],
+        )
 
 
-def loss_of(
-    model: Editor, batch: tuple[Tensor, Tensor, Tensor, list[str]], bf16: bool, teacher: Editor | None = None
-) -> Tensor:
-    """Flow matching; with a teacher, half of the samples learn what guidance between 1 and `MAX_GUIDANCE` does."""
-    target, cond, mask, prompts = batch
-    size = len(prompts)
-    dropped = ["" if d else p for p, d in zip(prompts, (torch.rand(size) < PROMPT_DROP).tolist(), strict=True)]
-    t = torch.sigmoid(torch.randn(size) * 1.1 + 0.3)
-    t = torch.where(torch.rand(size) < 0.2, torch.rand(size), t)
-    noise = torch.randn(target.shape)
-    noisy = (1 - t[:, None, None]) * target + t[:, None, None] * noise
-    guidance = 1 + (MAX_GUIDANCE - 1) * torch.rand(size)
-    velocity_target = noise - target
+def loss_of(model: Editor, batch: Batch, bf16: bool) -> Tensor:
+    """Flow matching at one random time a sample."""
+    t = torch.sigmoid(torch.randn(len(batch.prompts)) * 1.1 + 0.3)
+    t = torch.where(torch.rand(len(t)) < 0.2, torch.rand(len(t)), t)
+    noisy = (1 - t[:, None, None]) * batch.target + t[:, None, None] * batch.noise
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        if teacher is not None:
-            guidance[size // 2 :] = 1
-            velocity_target[: size // 2] += guided(teacher, noisy, t, cond, dropped, guidance, slice(size // 2))
-        velocity = model(noisy, t, cond, model.tokens(dropped), guidance)
-    inside = (rearrange(mask, "b (h p) (w q) -> b (h w) (p q)", p=8, q=8).amax(2) > 0).float()
-    weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * inside
-    error = (velocity.float() - velocity_target).square().mean(2)
+        velocity = model(noisy, t, batch.cond, model.tokens(batch.prompts), batch.guidance)
+    weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * batch.inside
+    error = (velocity.float() - (batch.noise - batch.target)).square().mean(2)
     return (weight * error).sum() / weight.sum()
-
-
-@torch.no_grad()
-def guided(
-    teacher: Editor, noisy: Tensor, t: Tensor, cond: Tensor, prompts: list[str], guidance: Tensor, rows: slice
-) -> Tensor:
-    """What true CFG at each sample's scale adds to the prompt's own velocity, for some rows of a batch."""
-    asked = prompts[rows]
-    twice = [torch.cat([part[rows]] * 2) for part in (noisy, t, cond)]
-    ids = teacher.tokens([*asked, *[""] * len(asked)])
-    with_prompt, without = teacher(*twice, ids, torch.ones(2 * len(asked))).float().chunk(2)
-    return (guidance[rows, None, None] - 1) * (with_prompt - without)
 
 
 def optimizers(model: Editor, rate: float, muon: bool) -> list[torch.optim.Optimizer]:
@@ -231,7 +307,9 @@ def main() -> None:
     parser.add_argument("--muon", action="store_true")
     parser.add_argument("--fp32", action="store_true")
     parser.add_argument("--compile", action="store_true", help="15 % faster steps after a minute's compilation")
-    parser.add_argument("--last", action="store_true")
+    parser.add_argument("--weights", type=Path, help="an exported editor's folder")
+    parser.add_argument("--fall", action="store_true", help="the rate falls to zero over these minutes")
+    parser.add_argument("--calm", type=float, help="scale of the noise that the teacher starts from, with --fall")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -239,7 +317,7 @@ def main() -> None:
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
     rank = dist.get_rank() if dist.is_initialized() else 0
-    model = Editor()
+    model = Editor() if args.weights is None else Editor.load(args.weights)
     vae = AutoencoderKL.from_pretrained(args.vae).eval()
     if args.compile:
         model.transformer.compile()
@@ -254,19 +332,20 @@ def main() -> None:
         for o, s in zip(optims, state["optimizers"], strict=True):
             o.load_state_dict(s)
         average, step, spent, first = state["average"], state["step"], state["minutes"], state["next"]
-    teacher = None
-    if args.last:
+    torch.manual_seed(args.seed + step + 1_000_003 * rank)
+    scenes = Scenes(vae, first + 50_000_000 * rank)
+    if args.calm is None:
+        buffer = Buffer(scenes)
+    else:
         teacher = Editor().requires_grad_(False)
         teacher.load_state_dict(average)
-        if args.compile:
-            teacher.transformer.compile()
-    torch.manual_seed(args.seed + step + 1_000_003 * rank)
-    buffer = Buffer(vae, first + 50_000_000 * rank)
-    buffer.add(2000)
+        buffer = Buffer(CalmScenes(scenes, teacher, args.calm))
+    for _ in range(10):
+        buffer.add(100)
 
     def save() -> None:
         state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optims], "average": average}
-        state |= {"step": step, "minutes": spent + (time.time() - start) / 60, "next": buffer.next}
+        state |= {"step": step, "minutes": spent + (time.time() - start) / 60, "next": scenes.next}
         torch.save(state, file.with_suffix(".tmp"))
         file.with_suffix(".tmp").rename(file)
 
@@ -279,12 +358,12 @@ def main() -> None:
         if elapsed >= args.minutes:
             break
         rate = args.rate * min(1.0, (step + 1) / 300)
-        if args.last:
+        if args.fall:
             rate *= 1 - elapsed / args.minutes
         for o in optims:
             for group in o.param_groups:
                 group["lr"] = rate
-        loss = loss_of(model, buffer.batch(args.fresh, args.batch), not args.fp32, teacher)
+        loss = loss_of(model, buffer.batch(args.fresh, args.batch), not args.fp32)
         for o in optims:
             o.zero_grad()
         loss.backward()
@@ -301,7 +380,7 @@ def main() -> None:
                 average[k].lerp_(v, 1 - decay)
         if step % 200 == 0 and rank == 0:
             line = {"step": step, "minutes": round(spent + elapsed, 2), "loss": round(sum(losses) / len(losses), 5)}
-            print(json.dumps(line | {"rate": rate, "scenes": buffer.next - first}), flush=True)
+            print(json.dumps(line | {"rate": rate, "scenes": scenes.next - first}), flush=True)
             losses.clear()
         if time.time() - saved > 180 and rank == 0:
             save()

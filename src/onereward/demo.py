@@ -9,7 +9,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import FIRST_EXCEPTION, wait
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import ceil
@@ -35,8 +36,9 @@ from onereward.runtime.threads import torch_threads
 from onereward.runtime.track import track
 from onereward.runtime.workers import worker_processes
 from onereward.select.stage import SelectConfig, select
+from onereward.store.files import write_atomically
 from onereward.store.rundir import RunDir
-from onereward.store.shards import read_manifest, shard_ranges, write_atomically
+from onereward.store.shards import read_manifest, shard_ranges
 from onereward.terms import Task
 from onereward.toy.oracle import ToyOracle
 from onereward.toy.pool import ToyPoolConfig, write_toy_pool
@@ -83,7 +85,8 @@ class Clock:
 
         def beat() -> None:
             while not stop.wait(_HEARTBEAT):
-                save()
+                with suppress(OSError):  # the stage itself meets a full disk, and says so
+                    save()
 
         heart = threading.Thread(target=beat, daemon=True)
         heart.start()
@@ -109,7 +112,7 @@ def run_demo(output: Path, config: DemoConfig) -> tuple[Report, Path]:
             with clock.measure(stage.name):
                 stage.run()
     timing = [TimeRow(stage=s.name, seconds=clock.seconds[s.name], budget=s.budget) for s in stages]
-    report = read_report(_report_inputs(output, timing))
+    report = read_report(_report_inputs(output, timing, config.seed))
     return report, write_report(report, output)
 
 
@@ -190,7 +193,9 @@ def _votes(splits: tuple[Path, ...]) -> None:
 
 
 def _train_judge(train: Path, run: Path, config: DemoConfig) -> None:
-    train_reward(replace(toy_judge(), steps=config.judge_steps), train / "preferences", run, processes=WORKERS)
+    train_reward(
+        replace(toy_judge(), steps=config.judge_steps, seed=config.seed), train / "preferences", run, processes=WORKERS
+    )
 
 
 def _evaluate_judge(test: Path, output: Path) -> None:
@@ -220,24 +225,24 @@ def _train_editors(output: Path, config: DemoConfig) -> None:
         track(len(runs) * config.rl_steps, "reinforcement") as advance,
     ):
         futures = [executor.submit(_train_editor, run, judge, dynamic, config) for run, dynamic in runs.items()]
-        shown = 0
-        while not all(future.done() for future in futures):
-            time.sleep(0.5)
+        shown, running = 0, set(futures)
+        while running:
+            done, running = wait(running, timeout=0.5, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
             taken = sum(_steps_taken(run) for run in runs)
             advance(max(0, taken - shown))
             shown = max(shown, taken)
-        for future in futures:
-            future.result()
 
 
 def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> None:
     """One algorithm, in a worker."""
-    recipe = replace(toy(dynamic=dynamic), judge="of this demo", steps=config.rl_steps, seed=config.seed)
+    recipe = replace(toy(dynamic=dynamic), judge=judge, steps=config.rl_steps, seed=config.seed)
     train_rl(
         recipe,
         run,
         editor=load_flux_fill(recipe.editor),
-        judge=load_qwen_vl(judge),
+        judge=load_qwen_vl(recipe.judge),
         triplets=ToyScenes(first=config.rl_first),
         probe=toy_probe(config.rl_probe),
     )
@@ -289,7 +294,7 @@ def _shards(folder: Path) -> int:
     return len(read_manifest(folder).shards)
 
 
-def _report_inputs(output: Path, timing: list[TimeRow]) -> ReportInputs:
+def _report_inputs(output: Path, timing: list[TimeRow], seed: int) -> ReportInputs:
     train, evaluation = output / "train", output / "evaluation"
     return ReportInputs(
         stages=(train / "pool", train / "triplets", train / "candidates", train / "preferences"),
@@ -299,4 +304,5 @@ def _report_inputs(output: Path, timing: list[TimeRow]) -> ReportInputs:
         runs={"judge": output / "judge"} | {run.name: run for run in (_run_of(output, False), _run_of(output, True))},
         skips=train / "skips.json",
         timing=timing,
+        seed=seed,
     )

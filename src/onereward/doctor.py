@@ -47,8 +47,7 @@ def examine() -> list[Check]:
         check_torchvision(),
         check_processors(),
         *check_accelerators(),
-        check_disk("disk (current folder)", Path.cwd()),
-        check_disk("disk (cache)", cache_folder()),
+        check_disk("disk", Path.cwd()),
         check_memory(),
         *(check_weights(name) for name in SHIPPED_MODELS),
     ]
@@ -102,11 +101,6 @@ def check_accelerators() -> list[Check]:
         Check(name="cuda", value=", ".join(names) or "none"),
         Check(name="mps", value="yes" if torch.backends.mps.is_available() else "none"),
     ]
-
-
-def cache_folder() -> Path:
-    """The one folder that onereward writes to besides a command's output."""
-    return Path(os.environ.get("ONEREWARD_CACHE") or Path.home() / ".cache" / "onereward")
 
 
 def check_disk(name: str, folder: Path) -> Check:

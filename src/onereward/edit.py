@@ -13,12 +13,13 @@ import torch
 from PIL import Image, ImageOps
 
 from onereward.models.contract import Contract
+from onereward.models.device import default_device, default_dtype
 from onereward.models.flux_fill import FluxFill
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.models.qwen_vl import QwenVLJudge
 from onereward.query import build_query
-from onereward.store.images import MASK_THRESHOLD, image_to_tensor, mask_to_tensor, tensor_to_image
+from onereward.store.images import MASK_THRESHOLD, image_to_tensor, mask_to_tensor, plain_mask, tensor_to_image
 from onereward.terms import Dimension, Task
 
 _CONTEXT = 1.75
@@ -28,7 +29,7 @@ _KEPT_MODES = ("L", "LA", "RGB", "RGBA")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit:
+class EditRequest:
     """One edit to make; `guidance` and `true_cfg` default to the editor's contract, `seed` is the stock pipeline's."""
 
     image: Image.Image
@@ -91,14 +92,14 @@ class ImageEditor:
         What is None comes from the editor's contract. A removal, and an extend without a prompt, use the contract's
         words. Raises ValueError for an unknown task, an unreadable image, an empty mask or one of another size.
         """
-        asked = Edit(
+        asked = EditRequest(
             image=image, mask=mask, prompt=prompt, task=as_task(task), seed=seed, guidance=guidance, true_cfg=true_cfg
         )
         return self.edit_batch([asked], steps=steps, negative_prompt=negative_prompt)[0]
 
     def edit_batch(
         self,
-        edits: Sequence[Edit],
+        edits: Sequence[EditRequest],
         *,
         steps: int | None = None,
         negative_prompt: str | None = None,
@@ -167,14 +168,14 @@ def load_editor(
 
     By default on the GPU in bfloat16 if there is one, else on the CPU in float32.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    device = torch.device(device or default_device())
+    dtype = dtype or default_dtype(device)
     return ImageEditor(load_flux_fill(name_or_path, base=base, lora=lora, device=device, dtype=dtype))
 
 
 def load_judge(name_or_path: str, *, device: torch.device | str | None = None) -> ImageJudge:
     """The judge behind `toy`, a folder or a Hub repository; by default on the GPU if there is one."""
-    return ImageJudge(load_qwen_vl(name_or_path, device=device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return ImageJudge(load_qwen_vl(name_or_path, device=device or default_device()))
 
 
 def as_task(name: Task | str) -> Task:
@@ -208,7 +209,7 @@ def picture_and_mask(image: Image.Image, mask: Image.Image) -> tuple[Image.Image
     if mask.size != image.size:
         sizes = f"{mask.width}x{mask.height} and the image {image.width}x{image.height}"
         raise ValueError(f"the mask is {sizes} (upright): draw the mask on the image or resize it to fit")
-    binary = mask.convert("L").point([255 if level >= MASK_THRESHOLD else 0 for level in range(256)])
+    binary = plain_mask(mask).point([255 if level >= MASK_THRESHOLD else 0 for level in range(256)])
     if binary.getbbox() is None:
         raise ValueError("the mask is empty: paint white what should be repainted")
     return image, binary
@@ -289,7 +290,7 @@ class _Prepared:
     seen_mask: Image.Image
 
     @staticmethod
-    def of(edit: Edit, contract: Contract) -> "_Prepared":
+    def of(edit: EditRequest, contract: Contract) -> "_Prepared":
         if not 0 <= edit.seed < 2**63:
             raise ValueError(f"got seed {edit.seed}, expected a whole number from 0 up to 2^63 - 1")
         image, mask = picture_and_mask(edit.image, edit.mask)

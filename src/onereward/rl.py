@@ -132,9 +132,8 @@ def grade(models: Models, editor: Editor, judge: Judge, batch: Batch, config: RL
     ]
     first, second = (pasted(image, batch) if config.paste_back else image for image in (image_policy, image_reference))
     first, second = jittered(first, second, batch.keys, shift=config.shift, tone=config.tone)
-    prob_yes_BK = judge.prob_yes(first, second, queries, second_grad=False)
-    if config.both_orders:
-        prob_yes_BK = (prob_yes_BK + 1 - judge.prob_yes(second, first, queries)) / 2
+    ask = judge.prob_yes_both_orders if config.both_orders else judge.prob_yes
+    prob_yes_BK = ask(first, second, queries, second_grad=False)
     loss_B = reward_hinge(prob_yes_BK, config.bound).nanmean(1)  # lines 11 and 13: Eq. 5, mean over E_k
 
     if models.start is not None:

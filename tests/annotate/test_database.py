@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from onereward.annotate.database import METADATA, Answer, VoteDatabase
+from onereward.annotate.database import METADATA, CastVote, VoteDatabase
 from onereward.terms import Dimension, Task, Vote, VoterKind
 
 
-def answer(number: int, best: int | None = 0, worst: int | None = 1, candidates: str = "abc") -> Answer:
+def answer(number: int, best: int | None = 0, worst: int | None = 1, candidates: str = "abc") -> CastVote:
     vote = Vote(
         triplet_id=f"t{number}",
         dimension=Dimension.STRUCTURE,
@@ -27,7 +27,7 @@ def answer(number: int, best: int | None = 0, worst: int | None = 1, candidates:
         kind=VoterKind.PERSON,
         weight=0.5,
     )
-    return Answer(uuid=str(UUID(int=number)), candidates=candidates, task=Task.FILL, vote=vote)
+    return CastVote(uuid=str(UUID(int=number)), candidates=candidates, task=Task.FILL, vote=vote)
 
 
 def test_answers_come_back_in_order_and_a_retry_is_no_second_vote(tmp_path: Path) -> None:
@@ -114,8 +114,21 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
         VoteDatabase(str(tmp_path / "gone.sqlite"), create=False)
     assert not (tmp_path / "gone.sqlite").exists()
     (tmp_path / "text").write_text("this is a text file, long enough to be looked at " * 40)
+    for create in (True, False):
+        with pytest.raises(ValueError, match="as a vote database"):
+            VoteDatabase(str(tmp_path / "text"), create=create)
+    with pytest.raises(ValueError, match="unable to open"):
+        VoteDatabase(str(tmp_path))
+
+
+def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    before = path.read_bytes()
     with pytest.raises(ValueError, match="is not a vote database"):
-        VoteDatabase(str(tmp_path / "text"))
+        VoteDatabase(str(path), create=False)
+    assert path.read_bytes() == before
 
 
 def test_an_answer_is_compared_with_all_it_holds(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onereward.annotate.database import Answer, VoteDatabase
+from onereward.annotate.database import CastVote, VoteDatabase
 from onereward.annotate.export import export_preferences, latest_answers
 from onereward.annotate.pairing import Pairing
 from onereward.annotate.voting import collect_votes, skip_shares
@@ -135,7 +135,7 @@ def test_exported_again_nothing_happens_and_new_votes_are_noticed(
 
 def test_the_last_of_a_voters_answers_counts() -> None:
     vote = KnownVoter().vote_on(TRIPLETS[0], Dimension.STRUCTURE)
-    first = Answer(uuid="1", candidates="c", task=Task.FILL, vote=vote)
+    first = CastVote(uuid="1", candidates="c", task=Task.FILL, vote=vote)
     other = replace(first, uuid="2", vote=replace(vote, voter="another"))
     corrected = replace(first, uuid="3", vote=replace(vote, best=1))
     assert latest_answers([first, other, corrected]) == [corrected, other]

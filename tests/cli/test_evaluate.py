@@ -26,7 +26,11 @@ def test_evaluate_editor_writes_scores_of_every_editor_and_both_ends(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--editor", "toy"], "expected NAME=EDITOR"), (["--editor", "base=toy", "--workers", "0"], "expected 1 or more")],
+    [
+        (["--editor", "toy"], "expected NAME=EDITOR"),
+        (["--editor", "base=toy", "--editor", "base=other"], "got --editor base= twice"),
+        (["--editor", "base=toy", "--workers", "0"], "expected 1 or more"),
+    ],
 )
 def test_wrong_input_is_one_line_and_exit_2(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

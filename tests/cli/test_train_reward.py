@@ -36,3 +36,15 @@ def test_wrong_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["train-reward", "toy", "--input", str(tmp_path / "none"), "--output", str(tmp_path / "run")]) == 2
     assert "no folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_wrong_judge_is_one_line_and_leaves_no_run_behind(
+    processes: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    preferences = bright_preferences_folder(tmp_path / "preferences", 8)
+    words = ["train-reward", "toy", "--input", str(preferences), "--output", str(tmp_path / "run")]
+    assert main([*words, "--judge", str(tmp_path / "typo"), "--processes", processes]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1 and "typo" in lines[0]
+    assert not (tmp_path / "run").exists()

@@ -31,6 +31,7 @@ class Brightness:
     """A scorer whose numbers can be worked out from the pixels."""
 
     name: str = "brightness"
+    revision: str = "1"
     dead_band: Mapping[Dimension, float] = field(default_factory=lambda: MappingProxyType({Dimension.STRUCTURE: 0.01}))
 
     def __call__(self, triplet: Triplet, image: Image.Image) -> dict[Dimension, float]:
@@ -157,3 +158,9 @@ def test_wrong_inputs_say_what_is_wrong(tmp_path: Path, triplets: Path, editors:
         edit_triplets(tmp_path / "missing", tmp_path / "a", editors, seed=0)
     with pytest.raises(ValueError, match="not made from the triplets"):
         score_edits(edits, edits, tmp_path / "a", Brightness())
+
+
+def test_a_revised_scorer_does_not_pass_its_old_scores_as_new(edits: Path, triplets: Path, tmp_path: Path) -> None:
+    score_edits(triplets, edits, tmp_path / "scores", Brightness())
+    with pytest.raises(ValueError, match=r"config\.revision \(there '1', now '2'\)"):
+        score_edits(triplets, edits, tmp_path / "scores", Brightness(revision="2"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from onereward.edit import Edit, load_editor
+from onereward.edit import EditRequest, load_editor
 from onereward.metrics.gsb import normalised
 from onereward.terms import Dimension, Task
 from onereward.toy.oracle import find_figure, read_letters, score_edit
@@ -34,7 +34,7 @@ def edited(scenes: Sequence[Scene]) -> list[np.ndarray]:
     for chunk in chunks(scenes):
         triplets = [scene.triplet() for scene in chunk]
         edits = [
-            Edit(image=image, mask=mask, prompt=triplet.prompt, task=triplet.task, seed=scene.index)
+            EditRequest(image=image, mask=mask, prompt=triplet.prompt, task=triplet.task, seed=scene.index)
             for scene, triplet, (image, mask) in zip(chunk, triplets, map(pictures, chunk), strict=True)
         ]
         images += [np.asarray(image) / 255.0 for image in editor.edit_batch(edits)]

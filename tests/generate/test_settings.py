@@ -43,9 +43,11 @@ def test_the_json_holds_every_setting() -> None:
 
 
 def test_ranges_around_a_contract() -> None:
-    config = config_around(Contract(steps=10, guidance=4.0, true_cfg=4.0), candidates=4, seed=0)
+    config = config_around(
+        Contract(steps=10, guidance=4.0, guidance_range=(2.0, 6.0), true_cfg=4.0), candidates=4, seed=0
+    )
     assert config.steps == (1, 2, 5, 10)
-    assert config.guidance == (4 / 3, 16 / 3) and config.true_cfg == (1.0, 2.0, 3.5, 4.0)
+    assert config.guidance == (2.0, 6.0) and config.true_cfg == (1.0, 2.0, 3.5, 4.0)
     assert config_around(Contract(steps=1), candidates=2, seed=0).steps == (1,)
 
 

@@ -29,7 +29,16 @@ def test_every_part_and_the_contract_count(tmp_path: Path) -> None:
     editor = load_flux_fill(folder)
     editor.contract = replace(editor.contract, steps=9)
     seen.add(fingerprint_of(editor))
-    assert len(seen) == 6
+    editor = load_flux_fill(folder)
+    editor.vae.register_to_config(scaling_factor=0.5)
+    seen.add(fingerprint_of(editor))
+    editor = load_flux_fill(folder)
+    editor.shift = replace(editor.shift, max_mu=2.0)
+    seen.add(fingerprint_of(editor))
+    editor = load_flux_fill(folder)
+    editor.tokenizer.add_tokens(["zebra"])
+    seen.add(fingerprint_of(editor))
+    assert len(seen) == 9
 
 
 def test_a_judge_has_one_too(tmp_path: Path) -> None:

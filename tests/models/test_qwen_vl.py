@@ -232,3 +232,14 @@ def test_the_folder_loads_with_stock_classes(folder: Path, judge: QwenVLJudge) -
     ours = judge.model.state_dict()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in stock.state_dict().items())
     assert stock.lm_head.weight is stock.model.language_model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("probability", list(Probability))
+def test_both_orders_at_once_are_two_questions(folder: Path, probability: Probability) -> None:
+    judge = load_qwen_vl(str(folder), dtype=torch.float64, probability=probability)
+    first, second = (image.requires_grad_(True) for image in _images())
+    both = judge.prob_yes_both_orders(first, second, QUERIES, second_grad=False)
+    forward, backward = judge.prob_yes(first, second, QUERIES), judge.prob_yes(second, first, QUERIES)
+    assert torch.allclose(both, (forward + 1 - backward) / 2, atol=1e-12, equal_nan=True)
+    both.nansum().backward()
+    assert second.grad is None and first.grad is not None and first.grad.abs().sum() > 0

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from onereward.metrics.records import Answer, Edit, Score
-from onereward.report import ReportInputs, read_report, read_timing
+from onereward.report import ReportInputs, TimeRow, read_report
 from onereward.report.curves import read_curves, smoothed
 from onereward.store.images import encode_png
 from onereward.store.shards import run_stage
@@ -50,7 +50,6 @@ def test_rows_come_from_the_folders(tmp_path: Path) -> None:
     answers = [Answer(triplet_id=f"t{i}", variant="untuned", winner_first=1, loser_first=-1, **cell) for i in range(3)]
     run = write_log(tmp_path / "rl", [{"step": 1, "task": "remove", "reward": {"removal_quality": 0.4}}])
     (tmp_path / "skips.json").write_text(json.dumps({"skips": [{**cell, "votes": 8, "skips": 2, "share": 0.25}]}))
-    (tmp_path / "timing.json").write_text('[{"stage": "generate", "seconds": 3.5, "budget": null}]')
     report = read_report(
         ReportInputs(
             edits=write(tmp_path / "edits", Edit, edits),
@@ -58,7 +57,7 @@ def test_rows_come_from_the_folders(tmp_path: Path) -> None:
             answers=(write(tmp_path / "answers", Answer, answers),),
             runs={"algorithm-1": run},
             skips=tmp_path / "skips.json",
-            timing=read_timing(tmp_path / "timing.json"),
+            timing=[TimeRow(stage="generate", seconds=3.5, budget=None)],
         )
     )
     assert [(row.variant, row.n, row.accuracy) for row in report.judge] == [("untuned", 3, 1.0)]
@@ -78,7 +77,7 @@ def test_rows_come_from_the_folders(tmp_path: Path) -> None:
 def test_a_dynamic_run_is_drawn_by_its_win_rate_another_by_its_reward(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [
         {"step": 1, "task": "fill", "reward": {"structure": 0.5}},
-        {"step": 2, "task": "fill", "reward": {"structure": 0.6}, "win_rate": {"structure": 0.7, "aesthetics": None}},
+        {"step": 2, "task": "fill", "reward": {"structure": 0.6}, "win_rate": {"fill": {"structure": 0.7}}},
         {"step": 3, "task": "remove", "reward": {"removal_quality": 0.2}},
     ]
     run = write_log(tmp_path / "rl", lines)

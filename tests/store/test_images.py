@@ -13,6 +13,7 @@ from onereward.store.images import (
     decode_image,
     decode_mask,
     encode_png,
+    image_size,
     image_to_tensor,
     mask_to_tensor,
     tensor_to_image,
@@ -87,3 +88,23 @@ def test_a_mask_of_another_size_than_its_image_is_refused() -> None:
     small = replace(triplet, mask=encode_png(Image.new("L", (4, 4))))
     with pytest.raises(ValueError, match="t0: the mask is 4x4, expected the image's 6x4"):
         triplet_tensors(small)
+
+
+def test_what_is_transparent_in_a_mask_was_not_painted() -> None:
+    strokes = Image.new("RGBA", (4, 2), (255, 255, 255, 0))
+    strokes.putpixel((1, 0), (255, 255, 255, 255))
+    file = io.BytesIO()
+    strokes.save(file, "PNG")
+    mask = mask_to_tensor(decode_mask(file.getvalue()))
+    assert mask.sum() == 1 and mask[0, 0, 1] == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_in_the_header_is_the_upright_pictures(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(file, "JPEG", exif=exif)
+    assert image_size(file.getvalue()) == decode_image(file.getvalue()).size
+    with pytest.raises(ValueError, match="cannot decode the winner"):
+        image_size(b"nothing", "the winner")

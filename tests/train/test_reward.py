@@ -36,7 +36,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RewardConfig:
         optimizer=Optimizer.ADAMW,
         learning_rate=1e-3,
         warm_up=4,
-        cool_down=2,
+        cool_down=0.5,
         weight_decay=0.01,
         clip=1.0,
         decay=0.5,
@@ -75,9 +75,9 @@ def test_an_epoch_shows_every_preference_once_and_the_next_one_in_another_order(
 
 
 def test_the_rate_rises_stays_and_falls(config: RewardConfig) -> None:
-    schedule = replace(config, steps=8, learning_rate=4.0, warm_up=2, cool_down=4)
+    schedule = replace(config, steps=8, learning_rate=4.0, warm_up=2, cool_down=0.5)
     assert [learning_rate_at(step, schedule) for step in range(1, 9)] == [2.0, 4.0, 4.0, 4.0, 4.0, 3.0, 2.0, 1.0]
-    flat = replace(schedule, warm_up=0, cool_down=0)
+    flat = replace(schedule, warm_up=0, cool_down=0.0)
     assert {learning_rate_at(step, flat) for step in range(1, 9)} == {4.0}
 
 

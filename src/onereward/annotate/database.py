@@ -20,6 +20,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from onereward.terms import Dimension, Task, Vote, VoterKind
 
 _BUSY_MS = 30_000
+_UNUSABLE = "not a database", "unable to open", "readonly database"  # how SQLite says that a file will not do
 
 METADATA = sa.MetaData()
 VOTES = sa.Table(
@@ -40,7 +41,7 @@ VOTES = sa.Table(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class CastVote:
     """A vote as it was given: by which client request (`uuid`), on which candidates (their folder's fingerprint)."""
 
     uuid: str
@@ -64,13 +65,17 @@ class VoteDatabase:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = _engine(url)
         try:
+            if not create and not _has_votes(url):
+                raise ValueError(f"{place} is not a vote database: pass the --database that votes were collected in")
             with self._writing() as connection:
                 _migrate(connection)
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
-            if "not a database" not in str(error):
+            if not any(words in str(error) for words in _UNUSABLE):
                 raise
-            raise ValueError(f"{place} is not a vote database: pass another --database, or move that file") from error
+            raise ValueError(
+                f"cannot use {place} as a vote database ({error.orig}): pass another --database, or mend that file"
+            ) from error
 
     def __enter__(self) -> "VoteDatabase":
         return self
@@ -78,7 +83,7 @@ class VoteDatabase:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._engine.dispose()
 
-    def add(self, answers: Sequence[Answer]) -> int:
+    def add(self, answers: Sequence[CastVote]) -> int:
         """Append what is new, all in one transaction, and return how many were; an answer known by its uuid is no news.
 
         Raises ValueError, and appends nothing, if a known uuid comes with another content.
@@ -97,7 +102,7 @@ class VoteDatabase:
                 connection.execute(VOTES.insert(), [_row_of(answer) for answer in new])
         return len(new)
 
-    def answers(self, candidates: str) -> list[Answer]:
+    def answers(self, candidates: str) -> list[CastVote]:
         """The answers on the candidates of that fingerprint, in the order in which they were given."""
         query = sa.select(VOTES).where(VOTES.c.candidates == candidates).order_by(VOTES.c.sequence)
         with self._engine.connect() as connection:
@@ -107,6 +112,15 @@ class VoteDatabase:
     def _writing(self) -> Iterator[sa.Connection]:
         with self._engine.connect().execution_options(onereward_writes=True) as connection, connection.begin():
             yield connection
+
+
+def _has_votes(url: sa.URL) -> bool:
+    """Whether the table of votes is there, by a look that changes nothing."""
+    engine = sa.create_engine(url)
+    try:
+        return sa.inspect(engine).has_table(VOTES.name)
+    finally:
+        engine.dispose()
 
 
 def _engine(url: sa.URL) -> sa.Engine:
@@ -143,7 +157,7 @@ def _migrate(connection: sa.Connection) -> None:
             context.stamp(script, "head")
 
 
-def _row_of(answer: Answer) -> dict[str, object]:
+def _row_of(answer: CastVote) -> dict[str, object]:
     vote = answer.vote
     return {
         "uuid": answer.uuid,
@@ -159,8 +173,8 @@ def _row_of(answer: Answer) -> dict[str, object]:
     }
 
 
-def _answer_of(row: "sa.Row[tuple[object, ...]]") -> Answer:
-    return Answer(
+def _answer_of(row: "sa.Row[tuple[object, ...]]") -> CastVote:
+    return CastVote(
         uuid=row.uuid,
         candidates=row.candidates,
         task=Task(row.task),

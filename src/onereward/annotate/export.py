@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from onereward.annotate.database import Answer, VoteDatabase
+from onereward.annotate.database import CastVote, VoteDatabase
 from onereward.annotate.pairing import Pairing
 from onereward.store.shards import Folder, Manifest, run_stage
 from onereward.terms import DIMENSIONS, Candidate, Preference, Triplet
@@ -30,7 +30,7 @@ def export_preferences(
     answers = latest_answers(database.answers(pairing.fingerprints["candidates"]))
     if not answers:
         raise ValueError("the database has no votes on these candidates: collect some, or pass their --candidates")
-    of_triplet: dict[str, list[Answer]] = defaultdict(list)
+    of_triplet: dict[str, list[CastVote]] = defaultdict(list)
     for answer in answers:
         of_triplet[answer.vote.triplet_id].append(answer)
 
@@ -53,14 +53,14 @@ def export_preferences(
     )
 
 
-def latest_answers(answers: Sequence[Answer]) -> list[Answer]:
+def latest_answers(answers: Sequence[CastVote]) -> list[CastVote]:
     """Each voter's last answer per triplet and dimension: a correction is a new row, not a second opinion."""
     return list(
         {(answer.vote.triplet_id, answer.vote.dimension, answer.vote.voter): answer for answer in answers}.values()
     )
 
 
-def _preferences_of(triplet: Triplet, candidates: Sequence[Candidate], answers: Sequence[Answer]) -> list[Preference]:
+def _preferences_of(triplet: Triplet, candidates: Sequence[Candidate], answers: Sequence[CastVote]) -> list[Preference]:
     images = {candidate.index: candidate.image for candidate in candidates}
     order = DIMENSIONS[triplet.task]
     votes = sorted((answer.vote for answer in answers), key=lambda vote: (order.index(vote.dimension), vote.voter))
@@ -83,7 +83,7 @@ def _preferences_of(triplet: Triplet, candidates: Sequence[Candidate], answers: 
     ]
 
 
-def _digest(answers: Sequence[Answer]) -> str:
+def _digest(answers: Sequence[CastVote]) -> str:
     """SHA-256 of the votes, whatever order and uuids they came with."""
     lines = sorted(json.dumps(asdict(answer.vote), sort_keys=True) for answer in answers)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

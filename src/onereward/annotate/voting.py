@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import NAMESPACE_URL, uuid5
 
-from onereward.annotate.database import Answer, VoteDatabase
+from onereward.annotate.database import CastVote, VoteDatabase
 from onereward.annotate.pairing import Pairing
 from onereward.terms import DIMENSIONS, Candidate, Dimension, Task, Triplet, Vote, VoterKind, dimensions_of
 
@@ -55,7 +55,7 @@ def collect_votes(
     known = {answer.uuid for answer in database.answers(candidates_id)}
     added = 0
     for index in range(len(pairing)):
-        answers: list[Answer] = []
+        answers: list[CastVote] = []
         for triplet, candidates in pairing.shard(index):
             dimensions = dimensions_of(triplet.task, triplet.prompt)
             uuids = {dimension: _uuid_of(candidates_id, voter, triplet, dimension) for dimension in dimensions}
@@ -64,7 +64,7 @@ def collect_votes(
             votes = voter.vote(triplet, candidates)
             _check_votes(votes, triplet, candidates, dimensions)
             answers += [
-                Answer(uuid=uuids[vote.dimension], candidates=candidates_id, task=triplet.task, vote=vote)
+                CastVote(uuid=uuids[vote.dimension], candidates=candidates_id, task=triplet.task, vote=vote)
                 for vote in votes
             ]
         added += database.add(answers)
@@ -73,7 +73,7 @@ def collect_votes(
     return added
 
 
-def skip_shares(answers: Iterable[Answer]) -> list[SkipShare]:
+def skip_shares(answers: Iterable[CastVote]) -> list[SkipShare]:
     """The share of skips for each task x dimension that has votes, in the order of `DIMENSIONS`."""
     votes: Counter[tuple[Task, Dimension]] = Counter()
     skips: Counter[tuple[Task, Dimension]] = Counter()

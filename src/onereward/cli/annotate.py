@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub = ways.add_parser(way, description=description)
         sub.add_argument("--input", required=True, metavar="TRIPLETS", help="folder or URL of triplets")
         sub.add_argument("--candidates", required=True, metavar="FOLDER", help="their candidates, folder or URL")
-        sub.add_argument("--database", required=True, metavar="FILE", help="votes: SQLite file or PostgreSQL URL")
+        sub.add_argument("--database", required=True, metavar="FILE", help="SQLite file of votes")
         sub.add_argument("--output", required=True, metavar="PREFERENCES", help="folder or URL to write preferences to")
 
 

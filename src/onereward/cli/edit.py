@@ -63,12 +63,16 @@ def run(args: argparse.Namespace) -> None:
     if output.suffix.lower() not in _FORMATS:
         raise ValueError(f"--output {output}: unknown image format, expected a name ending in {', '.join(_FORMATS)}")
 
-    from onereward.edit import Edit, load_editor
+    from onereward.edit import EditRequest, load_editor
     from onereward.models.contract import Contract
     from onereward.runtime.track import track
-    from onereward.store.shards import write_atomically
+    from onereward.store.files import write_atomically
 
     # All that can be refused is refused before a large editor is loaded.
+    for option, least in {"seed": 0, "steps": 1, "true_cfg": 1}.items():
+        value = getattr(args, option)
+        if value is not None and value < least:
+            raise ValueError(f"got --{option.replace('_', '-')} {value}, expected {least} or more")
     task = Task(args.task)
     image, mask = _image_and_mask(args)
     Contract().prompt_for(task, args.prompt)
@@ -77,7 +81,10 @@ def run(args: argparse.Namespace) -> None:
     words = editor.model.contract.prompt_for(task, args.prompt)
     if args.prompt not in ("", words):
         logger.warning("task %s asks this editor in its own words, %r: --prompt is not used", task, words)
-    edit = Edit(
+    true_cfg = editor.model.contract.true_cfg if args.true_cfg is None else args.true_cfg
+    if args.negative_prompt and true_cfg <= 1:
+        logger.warning("--negative-prompt is not used: it needs a --true-cfg above 1")
+    edit = EditRequest(
         image=image,
         mask=mask,
         prompt=args.prompt,

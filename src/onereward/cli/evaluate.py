@@ -54,8 +54,8 @@ def _evaluate_editor(args: argparse.Namespace) -> None:
     from onereward.toy.oracle import ToyOracle
     from onereward.toy.scenes import toy_truth
 
-    sources = dict(named(text, "--editor", "NAME=EDITOR, such as base=toy") for text in args.editor)
-    triplets, output = Path(args.input), Path(args.output)
+    sources = named(args.editor, "--editor", "NAME=EDITOR, such as base=toy")
+    triplets, output = args.input, Path(args.output)
     with workers(args.workers) as executor:
         shards = len(read_manifest(triplets).shards)
         with track(shards, "edit") as advance:

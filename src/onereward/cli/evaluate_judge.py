@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Ask, write, print the table."""
     from dataclasses import asdict
-    from pathlib import Path
 
     from onereward.evaluate.judge import evaluate_judge
     from onereward.metrics.accuracy import accuracy_rows
@@ -39,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from onereward.runtime.workers import workers
     from onereward.store.shards import read_manifest, read_records
 
-    preferences, output = Path(args.input), Path(args.output)
+    preferences, output = args.input, args.output
     with (
         workers(args.workers) as executor,
         track(len(read_manifest(preferences).shards), "evaluate judge") as advance,

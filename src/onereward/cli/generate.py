@@ -35,22 +35,21 @@ def run(args: argparse.Namespace) -> None:
     """Draw settings, run the editor, write."""
     from functools import partial
 
-    import torch
-
     from onereward.generate.stage import generate
+    from onereward.models.device import default_device, default_dtype
     from onereward.models.load import load_flux_fill
     from onereward.runtime.track import track
     from onereward.store.shards import read_manifest
 
     shards = len(read_manifest(args.input).shards)
-    cuda = torch.cuda.is_available()
+    device = default_device()
     load_editor = partial(
         load_flux_fill,
         args.editor,
         base=args.base,
         lora=args.lora,
-        device="cuda" if cuda else "cpu",
-        dtype=torch.bfloat16 if cuda else torch.float32,
+        device=device,
+        dtype=default_dtype(device),
     )
     editor = load_editor()
     with track(shards, "generate") as advance:

@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", action="append", default=[], metavar="NAME=RUN", help="a name and a train-rl folder")
     parser.add_argument("--stage", action="append", default=[], metavar="FOLDER", help="stage whose settings to show")
     parser.add_argument("--skips", metavar="FILE", help="what `annotate oracle --json` printed")
-    parser.add_argument("--timing", metavar="FILE", help="JSON list of {stage, seconds, budget}")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
 
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     """Read, draw, write, print."""
     from rich.console import Console
 
-    from onereward.report import ReportInputs, print_summary, read_report, read_timing, write_report
+    from onereward.report import ReportInputs, print_summary, read_report, write_report
 
     if not (args.scores or args.answers or args.run):
         raise ValueError("nothing to report on: give --scores, --answers or --run")
@@ -40,9 +39,8 @@ def run(args: argparse.Namespace) -> None:
         edits=scores and scores / "edits",
         scores=scores and scores / "scores",
         answers=tuple(map(Path, args.answers)),
-        runs={name: Path(run) for name, run in (named(text, "--run", _EXPECTED_RUN) for text in args.run)},
+        runs={name: Path(run) for name, run in named(args.run, "--run", _EXPECTED_RUN).items()},
         skips=Path(args.skips) if args.skips else None,
-        timing=read_timing(Path(args.timing)) if args.timing else (),
         seed=args.seed,
     )
     report = read_report(inputs)

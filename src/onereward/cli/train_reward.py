@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> None:
     with torch_threads(1 if args.processes > 1 else None):
         final = train_reward(
             config,
-            Path(args.input),
+            args.input,
             Path(args.output),
-            validation=None if args.validation is None else Path(args.validation),
+            validation=args.validation,
             processes=args.processes,
         )
     print(json.dumps({"judge": str(final)}) if args.json else f"the judge is in {final}")

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", choices=_RECIPES, help="the run's config")
     parser.add_argument("--output", metavar="RUN", help="run folder; run again to resume")
     parser.add_argument("--input", metavar="TRIPLETS", help="folder of triplets (default: the recipe's)")
+    parser.add_argument("--probe", metavar="TRIPLETS", help="held-out triplets: win rates in the log, pictures")
     parser.add_argument("--editor", metavar="NAME", help="editor to start from (default: the recipe's)")
     parser.add_argument("--judge", metavar="NAME", help="toy, folder or repository (default: the recipe's)")
     parser.add_argument("--steps", type=int, metavar="N", help="a larger number continues a finished run")
@@ -44,22 +45,25 @@ def run(args: argparse.Namespace) -> None:
     if args.output is None:
         raise ValueError("got no --output, expected the run's folder (see: onereward train-rl --help)")
 
-    import torch
-
+    from onereward.models.device import default_device
     from onereward.models.load import load_flux_fill
     from onereward.models.load_judge import load_qwen_vl
+    from onereward.store.shards import read_records
+    from onereward.terms import Triplet
     from onereward.train.rl import TripletPool, TripletSource, train_rl
 
     triplets: TripletSource = ToyScenes()
+    probe = toy_probe()
     if config.triplets != TOY_SCENES:
-        triplets = TripletPool(config.triplets)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+        triplets, probe = TripletPool(config.triplets), []
+    if args.probe is not None:
+        probe = list(read_records(args.probe, Triplet))
     final = train_rl(
         config,
         Path(args.output),
-        editor=load_flux_fill(config.editor, device=device),
-        judge=load_qwen_vl(config.judge, device=device),
+        editor=load_flux_fill(config.editor, device=default_device()),
+        judge=load_qwen_vl(config.judge, device=default_device()),
         triplets=triplets,
-        probe=toy_probe() if config.triplets == TOY_SCENES else (),
+        probe=probe,
     )
     print(json.dumps({"editor": str(final)}) if args.json else f"the editor is in {final}")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from onereward.metrics.drift import drift_outside
 from onereward.metrics.records import CEILING, HOLE, Edit, Score
+from onereward.models.device import default_device, default_dtype
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
 from onereward.models.load import load_flux_fill
 from onereward.runtime.batches import batches_of
 from onereward.seeds import seed_for, torch_generator
 from onereward.store.images import decode_image, encode_png, image_to_tensor, tensor_to_image, triplet_tensors
-from onereward.store.shards import Manifest, fingerprint, read_manifest, read_shard, run_stage
+from onereward.store.shards import Folder, Manifest, fingerprint, read_manifest, read_shard, run_stage
 from onereward.terms import Dimension, Triplet
 
 Truth = Callable[[Triplet], Image.Image]
@@ -36,6 +36,7 @@ class Scorer(Protocol):
     """Scores one edit per dimension, in [0, 1], higher is better; `dead_band` is what counts as the same."""
 
     name: str
+    revision: str  # changes whenever the same edit would get another score
 
     @property
     def dead_band(self) -> Mapping[Dimension, float]: ...
@@ -56,9 +57,10 @@ class EditConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """The scorer by name, and its dead bands, which are part of what it says."""
+    """The scorer by name and revision, and its dead bands, which are part of what it says."""
 
     scorer: str
+    revision: str
     dead_band: Mapping[Dimension, float]
 
 
@@ -70,8 +72,8 @@ class _Job:
 
 
 def edit_triplets(
-    triplets: Path,
-    output: Path,
+    triplets: Folder,
+    output: Folder,
     sources: Mapping[str, str],
     *,
     seed: int,
@@ -104,9 +106,9 @@ def edit_triplets(
 
 
 def score_edits(
-    triplets: Path,
-    edits: Path,
-    output: Path,
+    triplets: Folder,
+    edits: Folder,
+    output: Folder,
     scorer: Scorer,
     *,
     executor: Executor | None = None,
@@ -120,7 +122,7 @@ def score_edits(
         output,
         kind=Score,
         stage="score",
-        config=ScoreConfig(scorer=scorer.name, dead_band=dict(scorer.dead_band)),
+        config=ScoreConfig(scorer=scorer.name, revision=scorer.revision, dead_band=dict(scorer.dead_band)),
         inputs={"edits": fingerprint(edits)},
         shard_count=len(of_edits.shards),
         make_shard=partial(_score_shard, triplets, of_triplets, edits, of_edits, scorer),
@@ -130,7 +132,12 @@ def score_edits(
 
 
 def _edit_shard(
-    triplets: Path, manifest: Manifest, config: EditConfig, sources: Mapping[str, str], truth: Truth | None, index: int
+    triplets: Folder,
+    manifest: Manifest,
+    config: EditConfig,
+    sources: Mapping[str, str],
+    truth: Truth | None,
+    index: int,
 ) -> list[Edit]:
     """The edits of one shard of triplets, editor by editor, each in the triplets' order."""
     jobs = [_job(triplet) for triplet in read_shard(triplets, Triplet, manifest, index)]
@@ -147,7 +154,8 @@ def _edit_shard(
 @cache
 def _editor(source: str) -> FluxFill:
     """One editor a source and process: a worker keeps it over its shards."""
-    return load_flux_fill(source)
+    device = default_device()
+    return load_flux_fill(source, device=device, dtype=default_dtype(device))
 
 
 def _job(triplet: Triplet) -> _Job:
@@ -200,7 +208,7 @@ def _pasted(job: _Job, editor: str, output_3HW: Tensor, seed: int) -> Edit:
 
 
 def _score_shard(
-    triplets: Path, of_triplets: Manifest, edits: Path, of_edits: Manifest, scorer: Scorer, index: int
+    triplets: Folder, of_triplets: Manifest, edits: Folder, of_edits: Manifest, scorer: Scorer, index: int
 ) -> list[Score]:
     by_id = {triplet.id: triplet for triplet in read_shard(triplets, Triplet, of_triplets, index)}
     return [

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
 from onereward.metrics.answers import answer_preferences
 from onereward.metrics.records import Answer
+from onereward.models.device import default_device
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.load_judge import load_qwen_vl
 from onereward.models.qwen_vl import QwenVLJudge
 from onereward.query import Variant
-from onereward.store.shards import Manifest, fingerprint, read_manifest, read_shard, run_stage
+from onereward.store.shards import Folder, Manifest, fingerprint, read_manifest, read_shard, run_stage
 from onereward.terms import Preference
 
 
@@ -25,8 +25,8 @@ class AnswerConfig:
 
 
 def evaluate_judge(
-    preferences: Path,
-    output: Path,
+    preferences: Folder,
+    output: Folder,
     judge: str,
     variant: Variant,
     label: str,
@@ -54,7 +54,7 @@ def evaluate_judge(
 
 
 def _answer_shard(
-    preferences: Path, manifest: Manifest, judge: str, variant: Variant, label: str, index: int
+    preferences: Folder, manifest: Manifest, judge: str, variant: Variant, label: str, index: int
 ) -> list[Answer]:
     return answer_preferences(_judge(judge), read_shard(preferences, Preference, manifest, index), variant, label)
 
@@ -62,4 +62,4 @@ def _answer_shard(
 @cache
 def _judge(source: str) -> QwenVLJudge:
     """One judge a source and process: a worker keeps it over its shards."""
-    return load_qwen_vl(source)
+    return load_qwen_vl(source, device=default_device())

@@ -12,7 +12,6 @@ from onereward.models.contract import Contract
 from onereward.seeds import python_generator, seed_for
 
 _STEP_SHARES = (0.125, 0.25, 0.5, 1.0)
-_GUIDANCE_SHARES = (1 / 3, 4 / 3)
 _TRUE_CFG = (1.0, 2.0, 3.5)
 _NOISE_SCALES = (0.8, 1.15)
 _PROMPT_DROP = 0.12
@@ -53,12 +52,12 @@ class GenerateConfig:
 
 
 def config_around(contract: Contract, *, candidates: int, seed: int) -> GenerateConfig:
-    """Choices and ranges around an editor's own settings: an eighth to all of its steps, 1/3 to 4/3 of its guidance."""
+    """Choices and ranges around an editor's own settings: an eighth to all of its steps, its whole guidance range."""
     return GenerateConfig(
         candidates=candidates,
         seed=seed,
         steps=tuple(sorted({max(1, round(share * contract.steps)) for share in _STEP_SHARES})),
-        guidance=(_GUIDANCE_SHARES[0] * contract.guidance, _GUIDANCE_SHARES[1] * contract.guidance),
+        guidance=contract.guidance_range,
         true_cfg=tuple(sorted({*_TRUE_CFG, contract.true_cfg})),
         noise_scale=_NOISE_SCALES,
         prompt_drop=_PROMPT_DROP,

@@ -38,7 +38,7 @@ def generate(
         kind=Candidate,
         stage="generate",
         config=config,
-        inputs={"triplets": fingerprint(triplets), "editor": fingerprint_of(editor)},
+        inputs={"triplets": fingerprint(triplets), "editor": fingerprint_of(editor), "editor name": editor_name},
         shard_count=len(manifest.shards),
         progress=progress,
     )

@@ -12,7 +12,7 @@ from onereward.metrics.records import Answer
 from onereward.query import Variant, build_query
 from onereward.reward import TwoWayJudge
 from onereward.runtime.batches import batches_of
-from onereward.store.images import decode_image, image_to_tensor
+from onereward.store.images import decode_image, image_size, image_to_tensor
 from onereward.terms import Preference
 
 
@@ -58,4 +58,4 @@ def places_by_size(preferences: Sequence[Preference], at_most: int) -> Iterator[
 
 
 def _size_of(preference: Preference) -> tuple[int, int]:
-    return decode_image(preference.winner, f"the winner of {preference.triplet_id}").size
+    return image_size(preference.winner, f"the winner of {preference.triplet_id}")

@@ -56,3 +56,9 @@ class Judge(Protocol):
     ) -> Tensor:
         """P("yes": the first image is better), `prob_BK`; differentiable in the images."""
         ...
+
+    def prob_yes_both_orders(
+        self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], *, second_grad: bool = True
+    ) -> Tensor:
+        """The mean of P(yes | first, second) and P(no | second, first), `prob_BK`: free of a preference for a place."""
+        ...

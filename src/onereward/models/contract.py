@@ -13,13 +13,15 @@ CONTRACT_FILE = "onereward.json"
 class Contract:
     """An editor's inference settings; the defaults are those of the base FLUX.1-Fill-dev.
 
-    `guidance` is embedded by the transformer; `true_cfg` above 1 adds a second pass with `negative_prompt`.
+    `guidance` is embedded by the transformer, which was distilled for values in `guidance_range`; `true_cfg` above 1
+    adds a second pass with `negative_prompt`.
     `native_size` is the side in pixels of the squares that a small editor was trained on (the region around the mask
     is resized to it); None means any size in multiples of `size_multiple`, up to `max_pixels` in area (of a larger
     picture, the part around the mask).
     """
 
     guidance: float = 30.0
+    guidance_range: tuple[float, float] = (10.0, 40.0)
     true_cfg: float = 1.0
     negative_prompt: str = ""
     steps: int = 50
@@ -45,7 +47,9 @@ class Contract:
 
 
 RELEASED = {
-    "bytedance-research/OneReward": Contract(guidance=1.0, true_cfg=4.0, negative_prompt="nsfw"),
+    "bytedance-research/OneReward": Contract(
+        guidance=1.0, guidance_range=(0.5, 1.5), true_cfg=4.0, negative_prompt="nsfw"
+    ),
 }
 """Contracts of published editors that carry no contract file, by Hub repository (facts of their model card)."""
 
@@ -58,6 +62,8 @@ def save_contract(folder: Path, contract: Contract) -> None:
 def read_contract(file: Path) -> Contract:
     """The contract in `file`; raises ValueError, naming the file, for fields that a contract does not have."""
     values = json.loads(file.read_text(encoding="utf-8"))
+    if "guidance_range" in values:
+        values["guidance_range"] = tuple(values["guidance_range"])
     known = [field.name for field in fields(Contract)]
     unknown = sorted(set(values) - set(known))
     if unknown:

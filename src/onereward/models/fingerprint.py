@@ -14,10 +14,14 @@ from onereward.models.qwen_vl import QwenVLJudge
 def fingerprint_of(model: FluxFill | QwenVLJudge | ClipEmbedder) -> str:
     """SHA-256 of the weights and settings that decide what a model answers, wherever it was loaded from."""
     if isinstance(model, FluxFill):
-        return _digest([model.transformer, model.vae, model.text_encoder, model.text_encoder_2], model.contract)
+        parts = [model.transformer, model.vae, model.text_encoder, model.text_encoder_2]
+        words = [sorted(tokenizer.get_vocab().items()) for tokenizer in (model.tokenizer, model.tokenizer_2)]
+        latents = model.vae.config.scaling_factor, model.vae.config.shift_factor
+        return _digest(parts, (model.contract, model.shift, latents, words))
     if isinstance(model, ClipEmbedder):
         return _digest([model.vision, model.projection], (model.side, model.mean, model.std))
-    return _digest([model.model], (model.pixels, model.answer_ids, model.probability))
+    words = sorted(model.tokenizer.get_vocab().items())
+    return _digest([model.model], (model.pixels, model.answer_ids, model.probability, words))
 
 
 def _digest(parts: Sequence[nn.Module], settings: object) -> str:

@@ -117,7 +117,7 @@ class FluxFill:
         self.contract = contract
         self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self._embeds_guidance: bool = transformer.config.guidance_embeds
-        self._shift = _shift_of(scheduler)
+        self.shift = _shift_of(scheduler)
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +167,7 @@ class FluxFill:
 
     def times(self, condition: FillCondition, steps: int) -> Tensor:
         """The sampler's times, `steps + 1` numbers from 1 down to 0, shifted for this resolution."""
-        return shifted_times(steps, condition.known_BLC.shape[1], self._shift).to(self.device)
+        return shifted_times(steps, condition.known_BLC.shape[1], self.shift).to(self.device)
 
     def velocity(
         self, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, *, transformer: nn.Module | None = None

@@ -80,6 +80,15 @@ class QwenVLJudge:
         yes, no = self._answers(first_B3HW, second_B3HW, queries, second_grad)
         return yes.exp() if self.probability is Probability.FULL else (yes - no).sigmoid()
 
+    def prob_yes_both_orders(
+        self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], *, second_grad: bool = True
+    ) -> Tensor:
+        """The mean of P(yes | first, second) and P(no | second, first), `prob_BK`; each image is seen once."""
+        yes, no = self._answers_both_orders(first_B3HW, second_B3HW, queries, second_grad)
+        prob_2BK = yes.exp() if self.probability is Probability.FULL else (yes - no).sigmoid()
+        forward_BK, backward_BK = prob_2BK.chunk(2)
+        return (forward_BK + 1 - backward_BK) / 2
+
     def outside_mass(self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]]) -> Tensor:
         """The probability of every word but the two answers, `mass_BK`: how far `binary` is from `full`."""
         yes, no = self._answers(first_B3HW, second_B3HW, queries, second_grad=True)
@@ -89,18 +98,18 @@ class QwenVLJudge:
         self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]]
     ) -> tuple[Tensor, Tensor]:
         """`log_odds` of (first, second) and of (second, first), as Eq. 3 asks; each image is seen once."""
-        first_BTC, second_BTC = self.see(first_B3HW), self.see(second_B3HW)
-        pairs_BTC = torch.cat([first_BTC, second_BTC]), torch.cat([second_BTC, first_BTC])
-        grid = self.pixels.merged_grid(*first_B3HW.shape[-2:])
-        yes, no = self._log_prob(self.answer_logits(*pairs_BTC, [*queries, *queries], grid))
+        yes, no = self._answers_both_orders(first_B3HW, second_B3HW, queries, second_grad=True)
         forward, backward = (yes - no).chunk(2)
         return forward, backward
 
     def see(self, image_B3HW: Tensor) -> Tensor:
-        """What the vision tower makes of each image, `features_BTC`: independent of the order and of the queries."""
+        """What the vision tower makes of each image, `features_BTC`: independent of the order and of the queries.
+
+        The images may lie on any device.
+        """
         size, _, height, width = image_B3HW.shape
-        patches_BND = to_patches(image_B3HW, self.pixels)
-        grid = grid_thw(self.pixels, height, width, size).to(image_B3HW.device)
+        patches_BND = to_patches(image_B3HW.to(self.model.device), self.pixels)
+        grid = grid_thw(self.pixels, height, width, size).to(self.model.device)
         seen = self.model.model.get_image_features(patches_BND.flatten(0, 1), grid, return_dict=True)
         return torch.stack(tuple(seen.pooler_output))
 
@@ -128,11 +137,23 @@ class QwenVLJudge:
         self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], second_grad: bool
     ) -> tuple[Tensor, Tensor]:
         """log P(yes)_BK and log P(no)_BK over the whole vocabulary."""
-        first_BTC = self.see(first_B3HW)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and second_grad):
-            second_BTC = self.see(second_B3HW)
+        first_BTC, second_BTC = self._see_both(first_B3HW, second_B3HW, second_grad)
         grid = self.pixels.merged_grid(*first_B3HW.shape[-2:])
         return self._log_prob(self.answer_logits(first_BTC, second_BTC, queries, grid))
+
+    def _answers_both_orders(
+        self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], second_grad: bool
+    ) -> tuple[Tensor, Tensor]:
+        """As `_answers`, of the pairs and then of the swapped pairs."""
+        first_BTC, second_BTC = self._see_both(first_B3HW, second_B3HW, second_grad)
+        pairs_BTC = torch.cat([first_BTC, second_BTC]), torch.cat([second_BTC, first_BTC])
+        grid = self.pixels.merged_grid(*first_B3HW.shape[-2:])
+        return self._log_prob(self.answer_logits(*pairs_BTC, [*queries, *queries], grid))
+
+    def _see_both(self, first_B3HW: Tensor, second_B3HW: Tensor, second_grad: bool) -> tuple[Tensor, Tensor]:
+        first_BTC = self.see(first_B3HW)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and second_grad):
+            return first_BTC, self.see(second_B3HW)
 
     def _log_prob(self, logits_BKV: Tensor) -> tuple[Tensor, Tensor]:
         at_least_single = torch.promote_types(logits_BKV.dtype, torch.float32)

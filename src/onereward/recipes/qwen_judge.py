@@ -23,7 +23,7 @@ def qwen_judge() -> RewardConfig:
         optimizer=Optimizer.ADAMW,
         learning_rate=1e-6,
         warm_up=100,
-        cool_down=0,
+        cool_down=0.0,
         weight_decay=0.01,
         clip=1.0,
         decay=0.0,

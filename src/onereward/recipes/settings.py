@@ -47,11 +47,11 @@ def _converted(old: Any, text: str, setting: str) -> Any:
             return type(old)(text)
         if isinstance(old, str):
             return text
+        if isinstance(old, float):
+            return float(text)
         value = json.loads(text)
         if isinstance(old, tuple):
             value = tuple(value)
-        if isinstance(old, float) and type(value) is int:
-            value = float(value)
         if old is not None and type(value) is not type(old):
             raise TypeError
         if isinstance(old, tuple) and len(value) != len(old):

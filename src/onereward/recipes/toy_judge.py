@@ -19,7 +19,7 @@ def toy_judge() -> RewardConfig:
         optimizer=Optimizer.MUON,
         learning_rate=6e-4,
         warm_up=30,
-        cool_down=600,
+        cool_down=1.0,
         weight_decay=0.01,
         clip=1.0,
         decay=0.99,

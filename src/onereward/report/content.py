@@ -137,11 +137,6 @@ def read_report(inputs: ReportInputs) -> Report:
     )
 
 
-def read_timing(path: Path) -> list[TimeRow]:
-    """The rows of a timing file (a JSON list of objects with the fields of TimeRow)."""
-    return [TimeRow(**row) for row in json.loads(path.read_text())]
-
-
 def _examples(edits: Iterable[Edit], editors: Sequence[str]) -> list[Example]:
     """The first few triplets of each task that every editor edited: never chosen by their look."""
     by_triplet: dict[str, dict[str, Edit]] = {}

@@ -1,9 +1,10 @@
 """Reward curves of RL runs (Fig. 4), read from their log.jsonl."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from onereward.store.rundir import RunDir
 from onereward.terms import DIMENSIONS, Task
@@ -32,7 +33,8 @@ class Curve:
 def read_curves(editor: str, run: Path) -> list[Curve]:
     """The curves of one run by task and dimension: the win rate of a dynamic run, the reward of another.
 
-    A line of the log names its `task` and holds `reward: {dimension: value}` and, now and then, `win_rate`.
+    A line of the log names its `task` and holds `reward: {dimension: value}` and, now and then,
+    `win_rate: {task: {dimension: value}}`.
     """
     folder = RunDir(run)
     if not folder.log.exists():
@@ -43,9 +45,9 @@ def read_curves(editor: str, run: Path) -> list[Curve]:
     for task in Task:
         for dimension in DIMENSIONS[task]:
             points = [
-                (float(line["step"]), float(line[measure][dimension]))
+                (float(line["step"]), float(value))
                 for line in lines
-                if line.get("task") == task and (line.get(measure) or {}).get(dimension) is not None
+                if (value := _measured(line, measure, task).get(dimension)) is not None
             ]
             if points:
                 steps, values = zip(*points, strict=True)
@@ -62,6 +64,13 @@ def read_curves(editor: str, run: Path) -> list[Curve]:
                     )
                 )
     return curves
+
+
+def _measured(line: Mapping[str, Any], measure: str, task: Task) -> Mapping[str, float]:
+    """What a line of the log says of a task, by dimension."""
+    of_task = {line["task"]: line[REWARD]} if measure == REWARD else line.get(WIN_RATE, {})
+    found: Mapping[str, float] = of_task.get(task, {})
+    return found
 
 
 def smoothed(steps: Sequence[float], values: Sequence[float], width: float) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from onereward.report import charts
 from onereward.report.content import BASE, Example, Report, TimeRow
 from onereward.report.curves import Curve
 from onereward.report.words import between, cell_name, duration, name, percent, signed
-from onereward.store.shards import write_atomically
+from onereward.store.files import write_atomically
 from onereward.terms import DIMENSIONS, Dimension, Task
 
 HTML, JSON = "report.html", "report.json"

@@ -6,7 +6,6 @@ and renamed when whole, so that a run killed while writing leaves nothing that l
 
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -15,6 +14,9 @@ from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
+from torch import distributed
+
+from onereward.store.files import fresh_part, publish
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +47,19 @@ class Checkpoints:
 
     def save(self, step: int, parts: Mapping[str, Stateful]) -> None:
         """Write the state of every part after `step` steps, then drop what is older than the last `keep`."""
-        part_folder = self._path(step).with_suffix(".part")
-        shutil.rmtree(part_folder, ignore_errors=True)
-        part_folder.mkdir(parents=True)
+        part_folder = fresh_part(self._path(step))
         try:
             for name, part in parts.items():
-                _write(part_folder / f"{name}.pt", part.state_dict())
-            meta = {"step": step, "torch": torch.__version__, "threads": torch.get_num_threads()}
+                torch.save(part.state_dict(), part_folder / f"{name}.pt")
+            meta = {
+                "step": step,
+                "torch": torch.__version__,
+                "processes": _process_count(),
+                "threads": torch.get_num_threads(),
+            }
             (part_folder / "checkpoint.json").write_text(json.dumps(meta) + "\n")
             shutil.rmtree(self._path(step), ignore_errors=True)
-            part_folder.rename(self._path(step))
+            publish(part_folder, self._path(step))
         finally:
             shutil.rmtree(part_folder, ignore_errors=True)
         for old in self.steps()[: -self._keep]:
@@ -69,13 +74,15 @@ class Checkpoints:
         if not steps:
             return 0
         folder = self._path(steps[-1])
-        meta = json.loads((folder / "checkpoint.json").read_text())
-        if meta["torch"] != torch.__version__:
-            logger.warning(
-                "the checkpoint was written by torch %s, this is %s: the run goes on, but not bit for bit",
-                meta["torch"],
-                torch.__version__,
-            )
+        meta = _read_meta(folder / "checkpoint.json")
+        for what, now in {"torch": torch.__version__, "processes": _process_count()}.items():
+            if meta[what] != now:
+                logger.warning(
+                    "the checkpoint was written with %s %s, now it is %s: the run goes on, but not bit for bit",
+                    what,
+                    meta[what],
+                    now,
+                )
         torch.set_num_threads(meta["threads"])
         for name, part in parts.items():
             part.load_state_dict(_in_fresh_memory(_read(folder / f"{name}.pt")))
@@ -85,21 +92,30 @@ class Checkpoints:
         return self._folder / f"step-{step:08d}"
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
-    with path.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+def _process_count() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise _damaged(path) from error
+    return meta
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
-        raise ValueError(
-            f"cannot read {path}, the file is damaged; delete {path.parent} to go on from the checkpoint before it"
-        ) from error
+        raise _damaged(path) from error
     return state
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(
+        f"cannot read {path}, the file is damaged; delete {path.parent} to go on from the checkpoint before it"
+    )
 
 
 def _in_fresh_memory(state: Any) -> Any:

@@ -6,9 +6,12 @@ further processes on this machine. The world's size is in no config: it changes 
 
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -66,10 +69,11 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
     with tempfile.TemporaryDirectory() as folder:
         meeting_point = str(Path(folder) / "processes")
         context = multiprocessing.get_context("spawn")
+        errors = context.SimpleQueue()
         others = [
             context.Process(
                 target=_join_in,
-                args=(rank, processes, meeting_point, torch.get_num_threads(), work, arguments, options),
+                args=(errors, rank, processes, meeting_point, torch.get_num_threads(), work, arguments, options),
                 daemon=True,
             )
             for rank in range(1, processes)
@@ -78,13 +82,30 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
             other.start()
         try:
             return _in_group(0, processes, meeting_point, work, arguments, options)
+        except RuntimeError as error:  # what a collective raises when the other side is gone
+            raise _cause(error, others, errors) from error
         finally:
             for other in others:
                 other.join(timeout=10)
                 other.kill()
 
 
+def _cause(error: RuntimeError, others: "Sequence[BaseProcess]", errors: "SimpleQueue[BaseException]") -> BaseException:
+    """Why a further process ended before this one: its own error, or that it was killed; else this one's error."""
+    for other in others:
+        other.join(timeout=10)
+    if not errors.empty():
+        return errors.get()
+    if any(other.exitcode is not None and other.exitcode < 0 for other in others):
+        return OSError(
+            "a process of the training was killed, most often for want of memory: run the same command again, with "
+            "fewer --processes, to continue"
+        )
+    return error
+
+
 def _join_in(
+    errors: "SimpleQueue[BaseException]",
     rank: int,
     size: int,
     meeting_point: str,
@@ -93,10 +114,14 @@ def _join_in(
     arguments: tuple[object, ...],
     options: dict[str, object],
 ) -> None:
-    """A further process: it ends when rank 0 does, since its next collective fails."""
+    """A further process: it ends when rank 0 does, since its next collective fails. Rank 0 reports what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; rank 0 alone reports it
     torch.set_num_threads(threads)
-    _in_group(rank, size, meeting_point, work, arguments, options)
+    try:
+        _in_group(rank, size, meeting_point, work, arguments, options)
+    except BaseException as error:
+        errors.put(error)
+        sys.exit(1)
 
 
 def _in_group(

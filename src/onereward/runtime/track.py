@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from onereward.store.shards import write_atomically
+from onereward.store.files import write_atomically
 
 logger = logging.getLogger("onereward")
 

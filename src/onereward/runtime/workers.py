@@ -26,16 +26,23 @@ def workers(count: int, start: Callable[..., None] | None = None, *arguments: ob
 def worker_processes(count: int, start: Callable[..., None] | None = None, *arguments: object) -> Iterator[Executor]:
     """An executor of `count` fresh processes, each of which has called `start(*arguments)`.
 
-    A worker ends with its parent, also when that is killed. A worker that is killed is an OSError.
+    A worker ends with its parent, also when that is killed, and with the block, also when an error or a signal leaves
+    it. A worker that is killed is an OSError.
     """
     context = multiprocessing.get_context("spawn")  # forked torch threads deadlock
     try:
         with ProcessPoolExecutor(count, context, _start_worker, (start, arguments)) as executor:
-            yield executor
+            try:
+                yield executor
+            except BaseException:
+                executor.shutdown(wait=False, cancel_futures=True)
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                raise
     except BrokenProcessPool as error:
         raise OSError(
-            "a worker process was killed, most often for want of memory: run the same command again with fewer "
-            "--workers to continue"
+            "a worker process was killed, most often for want of memory: run the same command again to "
+            "continue, with fewer --workers if it takes them"
         ) from error
 
 

@@ -8,7 +8,7 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from onereward.terms import Triplet
 
@@ -38,7 +38,25 @@ def decode_image(data: bytes, name: str = "image") -> Image.Image:
 
 def decode_mask(data: bytes, name: str = "mask") -> Image.Image:
     """The mask in an encoded file, upright and L (white = repaint); `name` is what an error calls it."""
-    return _decode(data, name).convert("L")
+    return plain_mask(_decode(data, name))
+
+
+def plain_mask(mask: Image.Image) -> Image.Image:
+    """A mask as L; where it is transparent nothing was painted, whatever colour lies there."""
+    if not mask.has_transparency_data:
+        return mask.convert("L")
+    painted = mask.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", mask.size, (0, 0, 0, 255)), painted).convert("L")
+
+
+def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
+    """Width and height of the picture in an encoded file, upright, from its header alone."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except _UNREADABLE as error:
+        raise _corrupt(data, name, error) from error
 
 
 def triplet_tensors(triplet: Triplet) -> "tuple[Tensor, Tensor]":
@@ -57,11 +75,17 @@ def _decode(data: bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"cannot decode {name} ({len(data)} bytes): {error}; "
-            "expected a whole PNG or JPEG file, replace or remove it"
-        ) from error
+    except _UNREADABLE as error:
+        raise _corrupt(data, name, error) from error
+
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def _corrupt(data: bytes, name: str, error: BaseException) -> ValueError:
+    return ValueError(
+        f"cannot decode {name} ({len(data)} bytes): {error}; expected a whole PNG or JPEG file, replace or remove it"
+    )
 
 
 def image_to_tensor(image: Image.Image) -> "Tensor":

@@ -7,15 +7,17 @@ samples/      pictures made on the way
 final/        the finished model, an ordinary model folder, with `run.json` saying after how many steps
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onereward.store.shards import write_atomically
+from onereward.store.files import PART, fresh_part, publish, write_atomically
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,17 +34,30 @@ class RunDir:
         self.samples = self.path / "samples"
         self.final = self.path / "final"
 
-    def open(self, config: "DataclassInstance") -> None:
-        """Begin the run, or check that it may go on: the same config, or only a larger `steps`.
+    def require_continuable(self, config: "DataclassInstance", names: Collection[str] = ()) -> None:
+        """Check that this config may begin here or go on: the same one, or only a larger `steps`; nothing is written.
 
-        Raises ValueError that lists the fields which differ, or if the folder holds something else than a run.
+        `names` are fields that may differ, since others say by content what they name. Raises ValueError that lists the
+        fields which differ, or if the folder holds something else than a run.
         """
-        wanted = to_json_values(config)
         if self.config_file.exists():
-            self._require_continuable(json.loads(self.config_file.read_text()), wanted)
-        elif self.path.exists() and any(self.path.iterdir()):
+            there, wanted = json.loads(self.config_file.read_text()), to_json_values(config)
+            self._compare({**there, **{name: wanted[name] for name in names}}, wanted)
+        elif self.path.exists() and any(path.name != f"config.json{PART}" for path in self.path.iterdir()):
             raise ValueError(f"{self.path} is not empty and holds no run: name another --output")
-        write_atomically(self.config_file, (json.dumps(wanted, indent=1) + "\n").encode())
+
+    @contextmanager
+    def opened(self, config: "DataclassInstance", names: Collection[str] = ()) -> Iterator[None]:
+        """Begin the run, or go on with it, and keep others out until the end; ValueError as `require_continuable`.
+
+        Call it when everything else has been checked, so that wrong input leaves no run behind.
+        """
+        self.require_continuable(config, names)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _only_writer(self.path):
+            values = json.dumps(to_json_values(config), indent=1)
+            write_atomically(self.config_file, f"{values}\n".encode())
+            yield
 
     def is_finished(self, steps: int) -> bool:
         """Whether `final/` holds the model after `steps` steps."""
@@ -51,9 +66,7 @@ class RunDir:
 
     def write_final(self, steps: int, save: Callable[[Path], None]) -> None:
         """Let `save` write the model into a folder, which becomes `final/` when it is whole."""
-        part, old = self.final.with_suffix(".part"), self.final.with_suffix(".old")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part, old = fresh_part(self.final), self.final.with_suffix(".old")
         try:
             save(part)
             provenance = {"steps": steps, "config": json.loads(self.config_file.read_text())}
@@ -61,12 +74,12 @@ class RunDir:
             shutil.rmtree(old, ignore_errors=True)
             if self.final.exists():
                 self.final.rename(old)
-            part.rename(self.final)
+            publish(part, self.final)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
-    def _require_continuable(self, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    def _compare(self, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         differing = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
         if differing == ["steps"] and wanted["steps"] > there["steps"]:
             return
@@ -76,6 +89,22 @@ class RunDir:
                 f"{self.path} is a run with another config: {listed}; name another --output, or repeat the old "
                 "settings (only a larger --steps continues a run)"
             )
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process; raises ValueError if another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process is at work in {folder}: wait for it, or name another --output"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def to_json_values(config: "DataclassInstance") -> dict[str, Any]:

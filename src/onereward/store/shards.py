@@ -29,6 +29,8 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 
+from onereward.store.files import write_atomically
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -132,16 +134,16 @@ def run_stage(
 
 def read_manifest(folder: Folder) -> Manifest:
     """The manifest of a finished folder; ValueError if the folder is missing, unfinished or of a newer schema."""
-    content = json.loads(_manifest_bytes(folder))
-    if content["schema"] > SCHEMA_VERSION:
+    try:
+        content = json.loads(_manifest_bytes(folder))
+        schema, plan, shards = content["schema"], content["plan"], content["shards"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{folder} has schema {content['schema']}, this onereward reads up to {SCHEMA_VERSION}: update onereward"
-        )
-    return Manifest(
-        schema=content["schema"],
-        plan=Plan(**content["plan"]),
-        shards=tuple(Shard(**shard) for shard in content["shards"]),
-    )
+            f"{folder}/{MANIFEST} was not written by a stage: pass a folder that one has written"
+        ) from error
+    if schema > SCHEMA_VERSION:
+        raise ValueError(f"{folder} has schema {schema}, this onereward reads up to {SCHEMA_VERSION}: update onereward")
+    return Manifest(schema=schema, plan=Plan(**plan), shards=tuple(Shard(**shard) for shard in shards))
 
 
 def fingerprint(folder: Folder) -> str:
@@ -193,31 +195,6 @@ class _Store:
             self.fs.pipe_file(f"{self.root}/{name}", data)  # an upload to an object store appears whole or not at all
             return
         write_atomically(Path(self.root) / name, data)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a local file so that it appears whole or not at all, also over a crash; a failed write leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _made(

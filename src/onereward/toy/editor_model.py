@@ -19,6 +19,7 @@ PACKED_MASK = VAE_FACTOR * VAE_FACTOR * 4
 
 CONTRACT = Contract(
     guidance=1.0,
+    guidance_range=(1.0, 4.0),
     true_cfg=1.0,
     negative_prompt="",
     steps=4,

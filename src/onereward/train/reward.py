@@ -6,7 +6,6 @@ batch, so that any number of processes does the same work, and a resumed run the
 Shape legend: B preferences, H W pixels.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -21,17 +20,19 @@ from onereward.augment import jittered, mirrored
 from onereward.ema import frozen_copy, update_average
 from onereward.metrics.answers import answer_preferences, places_by_size, stack_pairs
 from onereward.models.attention import SDPA_FLOAT32
+from onereward.models.device import default_device
 from onereward.models.load_judge import load_qwen_vl, save_judge
 from onereward.models.qwen_vl import QwenVLJudge
 from onereward.query import Variant
 from onereward.reward import reward_step
 from onereward.runtime.checkpoint import Checkpoints
+from onereward.runtime.checks import require
 from onereward.runtime.mesh import Mesh, launch
 from onereward.runtime.track import Log, track
 from onereward.runtime.update import Optimizer, Updater
 from onereward.seeds import numpy_generator
 from onereward.store.rundir import RunDir
-from onereward.store.shards import fingerprint, read_records
+from onereward.store.shards import Folder, fingerprint, read_records
 from onereward.terms import Preference, Task
 
 
@@ -47,7 +48,7 @@ class RewardConfig:
     optimizer: Optimizer
     learning_rate: float
     warm_up: int  # steps over which the rate rises at the start
-    cool_down: int  # steps over which it falls to 0 at the end
+    cool_down: float  # share of the steps over which it falls to 0 at the end; a larger --steps then begins a new fall
     weight_decay: float
     clip: float  # largest norm of the gradient
     decay: float  # of the moving average of the weights, which becomes the finished judge; 0 keeps the last weights
@@ -57,6 +58,11 @@ class RewardConfig:
     autocast: bool  # bfloat16 products on float32 weights
     validate_every: int
     checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        require(self, at_least=1, fields=("steps", "batch", "validate_every", "checkpoint_every"))
+        require(self, at_least=0, fields=("warm_up", "learning_rate", "weight_decay", "clip", "shift", "tone"))
+        require(self, at_least=0, at_most=1, fields=("cool_down", "decay"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,7 @@ class StepFigures:
 
 
 def train_reward(
-    config: RewardConfig, preferences: Path, output: Path, *, validation: Path | None = None, processes: int = 1
+    config: RewardConfig, preferences: Folder, output: Path, *, validation: Folder | None = None, processes: int = 1
 ) -> Path:
     """Trains a judge and returns its folder, `output`/final; run again it goes on, and a finished run is left alone.
 
@@ -91,21 +97,36 @@ def train_reward(
         preferences=fingerprint(preferences),
         validation=None if validation is None else fingerprint(validation),
     )
-    if os.environ.get("RANK", "0") == "0":
-        run.open(recorded)
+    run.require_continuable(recorded)
     if not run.is_finished(config.steps):
-        launch(processes, _train, config, preferences, validation, run)
+        launch(processes, _train, recorded, preferences, validation, run)
     return run.final
 
 
-def _train(mesh: Mesh, config: RewardConfig, preferences: Path, validation: Path | None, run: RunDir) -> None:
+def _train(mesh: Mesh, config: RewardRun, preferences: Folder, validation: Folder | None, run: RunDir) -> None:
     records = list(read_records(preferences, Preference))
     if not records:
         raise ValueError(f"{preferences} holds no preference: collect votes first (onereward annotate)")
     held_out = [] if validation is None else list(read_records(validation, Preference))
     judge = load_qwen_vl(
-        config.judge, trainable=True, dtype=torch.float32, attention=SDPA_FLOAT32 if config.autocast else "sdpa"
+        config.judge,
+        trainable=True,
+        dtype=torch.float32,
+        device=default_device(),
+        attention=SDPA_FLOAT32 if config.autocast else "sdpa",
     )
+    with run.opened(config) if mesh.rank == 0 else nullcontext():
+        _train_judge(mesh, config, judge, records, held_out, run)
+
+
+def _train_judge(
+    mesh: Mesh,
+    config: RewardConfig,
+    judge: QwenVLJudge,
+    records: Sequence[Preference],
+    held_out: Sequence[Preference],
+    run: RunDir,
+) -> None:
     average = frozen_copy(judge.model)
     updater = Updater(
         judge.model,
@@ -168,10 +189,10 @@ def _step(
             share = [slots[place] for place in places]
             part = [batch[slot] for slot in share]
             winner_B3HW, loser_B3HW = _shown(part, config, [(config.seed, step, slot) for slot in share])
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
+            with torch.autocast(judge.model.device.type, torch.bfloat16, enabled=config.autocast):
                 judged = reward_step(judge, part, winner_B3HW, loser_B3HW, config.variant)
             loss = judged.loss * sum(preference.weight for preference in part) / total_weight
-            sums.add_(torch.stack([loss.detach(), (judged.log_odds_B > 0).sum()]))
+            sums.add_(torch.stack([loss.detach(), (judged.log_odds_B > 0).sum()]).cpu())
             yield loss
         mesh.sum_gradients(judge.model.parameters())  # the updater has taken the last part backward by now
 
@@ -185,7 +206,7 @@ def _step(
 def learning_rate_at(step: int, config: RewardConfig) -> float:
     """The rate of a step, counted from 1: up in a line, then level, then down in a line towards 0."""
     rise = step / max(config.warm_up, 1)
-    fall = (config.steps - step + 1) / max(config.cool_down, 1)
+    fall = (config.steps - step + 1) / max(config.cool_down * config.steps, 1)
     return config.learning_rate * min(1.0, rise, fall)
 
 

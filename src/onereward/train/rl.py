@@ -21,6 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from onereward.flow.sample import denoise
+from onereward.flow.schedule import steps_within
 from onereward.models.base import Judge
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
@@ -30,16 +31,19 @@ from onereward.query import build_query
 from onereward.rl import Batch, Graded, RLConfig, draw_task, init_models, train
 from onereward.runtime.batches import batches_of
 from onereward.runtime.checkpoint import Checkpoints, Stateful
+from onereward.runtime.checks import require
 from onereward.runtime.threads import torch_threads
 from onereward.runtime.track import Log, track
 from onereward.runtime.update import Updater
 from onereward.seeds import python_generator
+from onereward.store.files import write_atomically
 from onereward.store.images import encode_png, tensor_to_image, triplet_tensors
 from onereward.store.rundir import RunDir
-from onereward.store.shards import Folder, fingerprint, read_records, write_atomically
+from onereward.store.shards import Folder, fingerprint, read_records
 from onereward.terms import Dimension, Task, Triplet, dimensions_of
 
 _KEPT_CONDITIONS = 2048
+_NAMES = "editor", "judge", "triplets"  # a run records by content what these name
 
 
 class Release(StrEnum):
@@ -66,6 +70,16 @@ class TrainRLConfig(RLConfig):
     threads: int | None  # of torch; None: as the caller has set
     probe_every: int  # steps between win rates against the frozen start
     checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch", "micro_batch", "reference_steps", "policy_steps", "probe_every", "checkpoint_every")
+        require(self, at_least=1, fields=counts)
+        require(self, at_least=0, fields=("bound", "anchor", "shift", "tone", "learning_rate", "weight_decay", "clip"))
+        require(self, at_least=0, at_most=1, fields=("decay",))
+        if min(self.task_mix.values()) < 0 or sum(self.task_mix.values()) <= 0:
+            raise ValueError(f"got task_mix {dict(self.task_mix)}, expected shares of 0 or more, one above 0")
+        if self.threads is not None:
+            require(self, at_least=1, fields=("threads",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,21 +129,33 @@ def train_rl(
     """Train `editor` (its transformer changes in place) and return its folder, `output`/final.
 
     Run again it goes on, and a finished run is left alone. `probe` are triplets of the win rate that only the log sees;
-    the judge must be frozen. Raises ValueError for a run folder of another config, NonFiniteError if training diverges.
+    the judge must be frozen. Raises ValueError for a run folder of another config, for a task that is drawn but has no
+    triplet, for a jump range without a step; NonFiniteError if training diverges.
     """
     run = RunDir(output)
-    run.open(
-        RLRun(
-            **vars(config),
-            editor_weights=fingerprint_of(editor),
-            judge_weights=fingerprint_of(judge),
-            drawn_from=triplets.name,
-        )
+    recorded = RLRun(
+        **vars(config),
+        editor_weights=fingerprint_of(editor),
+        judge_weights=fingerprint_of(judge),
+        drawn_from=triplets.name,
     )
+    run.require_continuable(recorded, _NAMES)
     if not run.is_finished(config.steps):
         with torch_threads(config.threads):
-            _train(config, run, editor, judge, triplets, probe)
+            encoder = Encoder(editor)
+            _check_draws(config, triplets, editor, encoder)
+            with run.opened(recorded, _NAMES):
+                _train(config, run, editor, judge, encoder, triplets, probe)
     return run.final
+
+
+def _check_draws(config: TrainRLConfig, triplets: TripletSource, editor: FluxFill, encoder: "Encoder") -> None:
+    """One draw of every task: what is wrong with the triplets or the jumps shows before the run begins."""
+    for task, share in config.task_mix.items():
+        if share > 0:
+            key = config.seed, 0, 0
+            batch = encoder.batch([triplets.draw(task, python_generator(*key, "triplet"))], [key])
+            steps_within(editor.times(batch.condition, config.policy_steps), *config.jump_range)
 
 
 def _train(
@@ -137,12 +163,12 @@ def _train(
     run: RunDir,
     editor: FluxFill,
     judge: Judge,
+    encoder: "Encoder",
     triplets: TripletSource,
     probe: Sequence[Triplet],
 ) -> None:
-    encoder = Encoder(editor)
-    probes = [Probe(editor, judge, encoder, config, task, probe) for task in config.task_mix]
-    probe_of = {each.task: each for each in probes if each.triplets}
+    held_out = {task: [triplet for triplet in probe if triplet.task is task] for task in config.task_mix}
+    probes = [Probe(editor, judge, encoder, config, own) for own in held_out.values() if own]
     models = init_models(editor.transformer, config)
     updater = Updater(
         models.policy,
@@ -165,9 +191,11 @@ def _train(
         for step, graded in enumerate(train(models, editor, judge, batches, updater, config), start=done + 1):
             task = draw_task(config, config.seed, step)
             values: dict[str, Any] = {"task": task, **vars(updater.last), "reward": mean_reward(graded)}
-            if task in probe_of and (step % config.probe_every == 0 or step == config.steps):
-                values["win_rate"] = probe_of[task].win_rate(released)
-                write_atomically(run.samples / f"step-{step:08d}-{task}.png", probe_of[task].picture(released))
+            if probes and (step % config.probe_every == 0 or step == config.steps):
+                values["win_rate"] = {}
+                for each in probes:
+                    values["win_rate"][each.task], picture = each.look(released)
+                    write_atomically(run.samples / f"step-{step:08d}-{each.task}.png", picture)
             log.write(step, **values, seconds=round(time.monotonic() - started, 3))
             if step % config.checkpoint_every == 0 or step == config.steps:
                 checkpoints.save(step, parts)
@@ -245,34 +273,30 @@ class Probe:
         judge: Judge,
         encoder: Encoder,
         config: TrainRLConfig,
-        task: Task,
         triplets: Sequence[Triplet],
     ) -> None:
-        self.task = task
-        self.triplets = [triplet for triplet in triplets if triplet.task is task]
+        self.task = triplets[0].task
         self._editor, self._judge, self._steps = editor, judge, config.reference_steps
-        if self.triplets:
-            self._batch = encoder.batch(self.triplets, [(config.seed, 0, slot) for slot in range(len(self.triplets))])
-            self._start_B3HW = self._edit(editor.transformer)
+        self._batch = encoder.batch(triplets, [(config.seed, 0, slot) for slot in range(len(triplets))])
+        self._start_B3HW = self._edit(editor.transformer)
 
     @torch.no_grad()
-    def win_rate(self, transformer: nn.Module) -> Mapping[Dimension, float]:
-        """Mean P("the edit is better than the start's") over both orders, by dimension; the start itself gets 0.5."""
-        now_B3HW = self._edit(transformer)
-        dimensions = [dimensions_of(self.task, triplet.prompt) for triplet in self.triplets]
-        queries = [
-            [build_query(self.task, dimension, triplet.prompt) for dimension in own]
-            for own, triplet in zip(dimensions, self.triplets, strict=True)
-        ]
-        forward_BK = self._judge.prob_yes(now_B3HW, self._start_B3HW, queries)
-        backward_BK = self._judge.prob_yes(self._start_B3HW, now_B3HW, queries)
-        prob_BK = (forward_BK + 1 - backward_BK) / 2
-        return mean_reward([Graded(loss=prob_BK.new_zeros(()), dimensions=dimensions, prob_yes_BK=prob_BK)])
+    def look(self, transformer: nn.Module) -> tuple[Mapping[Dimension, float], bytes]:
+        """The win rate and the picture of the edits as they are now.
 
-    def picture(self, transformer: nn.Module) -> bytes:
-        """PNG: a row a triplet, of its source, the start's edit and the edit now."""
-        columns = torch.stack([self._batch.image_B3HW, self._start_B3HW, self._edit(transformer)])
-        return encode_png(tensor_to_image(rearrange(columns, "n B c H W -> c (B H) (n W)")))
+        Mean P("the edit is better than the start's") over both orders, by dimension: the start itself gets 0.5. A PNG
+        with a row a triplet: its source, the start's edit and the edit now.
+        """
+        now_B3HW = self._edit(transformer)
+        dimensions = [dimensions_of(self.task, prompt) for prompt in self._batch.prompts]
+        queries = [
+            [build_query(self.task, dimension, prompt) for dimension in own]
+            for own, prompt in zip(dimensions, self._batch.prompts, strict=True)
+        ]
+        prob_BK = self._judge.prob_yes_both_orders(now_B3HW, self._start_B3HW, queries)
+        rate = mean_reward([Graded(loss=prob_BK.new_zeros(()), dimensions=dimensions, prob_yes_BK=prob_BK)])
+        columns = torch.stack([self._batch.image_B3HW, self._start_B3HW, now_B3HW])
+        return rate, encode_png(tensor_to_image(rearrange(columns, "n B c H W -> c (B H) (n W)")))
 
     @torch.no_grad()
     def _edit(self, transformer: nn.Module) -> Tensor:
