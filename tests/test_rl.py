@@ -76,10 +76,14 @@ class OnePixelEditor:
 
 
 class DifferenceJudge(nn.Module):
-    """log odds = difference of the images' mean; `asked` keeps the queries; NaN beyond a sample's last query."""
+    """log odds = difference of the images' mean + `bias` towards the first; NaN beyond a sample's last query.
 
-    def __init__(self) -> None:
+    `asked` keeps the queries.
+    """
+
+    def __init__(self, bias: float = 0.0) -> None:
         super().__init__()
+        self.bias = bias
         self.gain = nn.Parameter(torch.tensor(1.0), requires_grad=False)
         self.asked: list[Sequence[Sequence[str]]] = []
 
@@ -89,13 +93,19 @@ class DifferenceJudge(nn.Module):
         self.asked.append(queries)
         count_B = torch.tensor([len(own) for own in queries])
         beyond_BK = torch.arange(int(count_B.max()))[None] >= count_B[:, None]
-        odds_B = self.gain * (first_B3HW - second_B3HW).mean((1, 2, 3))
+        odds_B = self.gain * (first_B3HW - second_B3HW).mean((1, 2, 3)) + self.bias
         return odds_B[:, None].expand(beyond_BK.shape).masked_fill(beyond_BK, torch.nan)
 
     def prob_yes(
         self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], *, second_grad: bool = True
     ) -> Tensor:
         return self.log_odds(first_B3HW, second_B3HW, queries, second_grad=second_grad).sigmoid()
+
+    def prob_yes_both_orders(
+        self, first_B3HW: Tensor, second_B3HW: Tensor, queries: Sequence[Sequence[str]], *, second_grad: bool = True
+    ) -> Tensor:
+        forward_BK = self.prob_yes(first_B3HW, second_B3HW, queries)
+        return (forward_BK + 1 - self.prob_yes(second_B3HW, first_B3HW, queries)) / 2
 
 
 def batch_of(task: Task, prompts: Sequence[str], slots: Sequence[int] = (0, 1), step: int = 1) -> Batch:
@@ -255,6 +265,17 @@ def test_pasted_back_the_judge_sees_the_source_outside_the_mask() -> None:
     pasted = grade(models, OnePixelEditor(policy), DifferenceJudge(), batch, replace(CONFIG, paste_back=True))
     assert whole.prob_yes_BK[:, 0].tolist() == pytest.approx([sigmoid(0.24), sigmoid(0.24)])
     assert pasted.prob_yes_BK[:, 0].tolist() == pytest.approx([sigmoid(0.24), 0.5])
+
+
+def test_both_orders_take_a_preference_for_a_place_away() -> None:
+    # As above x0_hat .49 against .25, before a judge whose log odds are .3 higher for whatever comes first.
+    policy = Scale(0.6)
+    models = replace(init_models(policy, CONFIG), reference=frozen_copy(Scale(1.0)))
+    batch, judge = batch_of(Task.REMOVE, ["remove", "remove"]), DifferenceJudge(bias=0.3)
+    one = grade(models, OnePixelEditor(policy), judge, batch, CONFIG)
+    both = grade(models, OnePixelEditor(policy), judge, batch, replace(CONFIG, both_orders=True))
+    assert one.prob_yes_BK[0, 0].item() == pytest.approx(sigmoid(0.54))
+    assert both.prob_yes_BK[0, 0].item() == pytest.approx((sigmoid(0.54) + 1 - sigmoid(0.06)) / 2)
 
 
 def test_the_judge_sees_each_image_in_a_tone_of_its_own() -> None:

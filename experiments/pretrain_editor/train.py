@@ -293,6 +293,10 @@ def export(model: Editor, vae: AutoencoderKL, average: dict[str, Tensor], folder
         transformer=model.transformer,
     ).save_pretrained(folder)
     save_contract(folder, CONTRACT)
+    for file in folder.glob("*/config.json"):  # a part says where it was loaded from: nobody else has that path
+        values = json.loads(file.read_text())
+        values.pop("_name_or_path", None)
+        file.write_text(json.dumps(values, indent=2) + "\n")
     model.load_state_dict(kept)
 
 

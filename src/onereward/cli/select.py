@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Embed, cluster, write."""
     from onereward.models.clip import load_clip
+    from onereward.models.device import default_device
     from onereward.models.fingerprint import fingerprint_of
     from onereward.runtime.track import track
     from onereward.select.stage import SelectConfig, select
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     config = SelectConfig(count=args.count, clip=args.clip, per_cluster=args.per_cluster, seed=args.seed)
     pool_size = read_manifest(args.input).rows
-    clip = load_clip(args.clip)
+    clip = load_clip(args.clip, device=default_device())
     with track(pool_size, "embed") as advance:
         manifest = select(args.input, args.output, config, clip.embed, weights=fingerprint_of(clip), embedded=advance)
     if args.json:

@@ -48,7 +48,7 @@ def full_demo() -> DemoConfig:
         pool=1500,
         selected=950,
         candidates=4,
-        test_preferences=704,
+        test_preferences=768,
         test_first=10_000,
         test_per_task=300,
         judge_steps=600,
@@ -84,5 +84,5 @@ def quick_demo() -> DemoConfig:
     )
 
 
-EVALUATED_SPLIT = Split.TEST_3
-"""Moves to `Split.TEST_3` and so on, with a dated line in docs/log.md, when settings change after figures were seen."""
+EVALUATED_SPLIT = Split.TEST_4
+"""Moves to the next range, with a dated line in docs/log.md, when settings change after figures were seen."""

@@ -68,7 +68,7 @@ def read_curves(editor: str, run: Path) -> list[Curve]:
 
 def _measured(line: Mapping[str, Any], measure: str, task: Task) -> Mapping[str, float]:
     """What a line of the log says of a task, by dimension."""
-    of_task = {line["task"]: line[REWARD]} if measure == REWARD else line.get(WIN_RATE, {})
+    of_task = {line.get("task"): line.get(REWARD, {})} if measure == REWARD else line.get(WIN_RATE, {})
     found: Mapping[str, float] = of_task.get(task, {})
     return found
 

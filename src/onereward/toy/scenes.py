@@ -69,6 +69,7 @@ class Split(StrEnum):
     TEST = "test"
     TEST_2 = "test_2"
     TEST_3 = "test_3"
+    TEST_4 = "test_4"
 
     @property
     def held_out(self) -> bool:
