@@ -48,7 +48,7 @@ def full_demo() -> DemoConfig:
         pool=1500,
         selected=950,
         candidates=4,
-        test_preferences=768,
+        test_preferences=864,
         test_first=10_000,
         test_per_task=300,
         judge_steps=600,
