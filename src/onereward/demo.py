@@ -237,12 +237,12 @@ def _train_editors(output: Path, config: DemoConfig) -> None:
 
 def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> None:
     """One algorithm, in a worker."""
-    recipe = replace(toy(dynamic=dynamic), judge=judge, steps=config.rl_steps, seed=config.seed)
+    recipe = replace(toy(dynamic=dynamic), judge="of this demo", steps=config.rl_steps, seed=config.seed)
     train_rl(
         recipe,
         run,
         editor=load_flux_fill(recipe.editor),
-        judge=load_qwen_vl(recipe.judge),
+        judge=load_qwen_vl(judge),
         triplets=ToyScenes(first=config.rl_first),
         probe=toy_probe(config.rl_probe),
     )
