@@ -11,7 +11,8 @@ import numpy
 from PIL import Image, ImageDraw, ImageOps
 from skimage import data
 
-from onereward.edit import EditRequest, ImageEditor, load_editor
+from onereward.edit.editor import ImageEditor, load_editor
+from onereward.edit.jobs import EditRequest
 from onereward.terms import Task
 from onereward.toy.scenes import Split, make_scene
 

@@ -6,7 +6,8 @@ Importing the package costs nothing: torch is loaded by the first use of `load_e
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onereward.edit import load_editor, load_judge
+    from onereward.edit.editor import load_editor
+    from onereward.edit.judge import load_judge
     from onereward.terms import Dimension, Task
 
 __version__ = "0.1.0"
@@ -16,8 +17,8 @@ __all__ = ["Dimension", "Task", "__version__", "load_editor", "load_judge"]
 _HOME_OF = {
     "Dimension": "onereward.terms",
     "Task": "onereward.terms",
-    "load_editor": "onereward.edit",
-    "load_judge": "onereward.edit",
+    "load_editor": "onereward.edit.editor",
+    "load_judge": "onereward.edit.judge",
 }
 
 

@@ -26,6 +26,20 @@ class Dimension(StrEnum):
     REMOVAL_QUALITY = "removal_quality"
 
 
+def task_named(name: Task | str) -> Task:
+    """The task of that name; raises ValueError, listing the tasks, for another."""
+    if name not in list(Task):
+        raise ValueError(f"unknown task {str(name)!r}; the tasks are {', '.join(Task)}")
+    return Task(name)
+
+
+def dimension_named(name: Dimension | str) -> Dimension:
+    """The dimension of that name; raises ValueError, listing the dimensions, for another."""
+    if name not in list(Dimension):
+        raise ValueError(f"unknown dimension {str(name)!r}; the dimensions are {', '.join(Dimension)}")
+    return Dimension(name)
+
+
 _GENERATED = (Dimension.TEXT_ALIGNMENT, Dimension.CONSISTENCY, Dimension.STRUCTURE, Dimension.AESTHETICS)
 
 DIMENSIONS: dict[Task, tuple[Dimension, ...]] = {

@@ -11,7 +11,8 @@ import torch
 from _pytest.mark.structures import ParameterSet
 from PIL import Image
 
-from onereward.edit import EditRequest, load_editor
+from onereward.edit.editor import load_editor
+from onereward.edit.jobs import EditRequest
 from onereward.metrics.gsb import normalised
 from onereward.terms import DIMENSIONS, Dimension, Task
 from onereward.toy.oracle import find_figure, read_letters, score_edit

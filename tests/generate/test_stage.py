@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from onereward.edit import ImageEditor
+from onereward.edit.editor import ImageEditor
 from onereward.generate.candidates import make_candidates
 from onereward.generate.settings import GenerateConfig
 from onereward.generate.stage import generate

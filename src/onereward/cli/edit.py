@@ -1,171 +1,156 @@
 """`onereward edit`: one image and a mask (or how far to extend it) -> the edited image."""
 
 import argparse
-import io
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onereward.terms import Task
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from onereward.edit.editor import ImageEditor
+    from onereward.edit.jobs import EditJob
+    from onereward.models.contract import Contract
 
 HELP = "repaint the masked part of one image"
 EXAMPLE = """
 onereward edit --editor toy --image photo.jpg --mask mask.png --task fill --prompt "a red star" --output edited.png
 onereward edit --editor toy --image photo.jpg --task extend --ratio 16:9 --output wide.png
+onereward edit --recipe edited.json --output again.png
+onereward edit --editor toy --show-contract
 """
 
 logger = logging.getLogger(__name__)
 
-_FORMATS: dict[str, tuple[str, dict[str, int | bool]]] = {
-    ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True, "exact": True}),
-    ".tif": ("TIFF", {}),
-    ".tiff": ("TIFF", {}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-}
-"""Output suffix -> Pillow's format and options; all but JPEG keep every pixel."""
-
 _SIDES = ("left", "right", "top", "bottom")
+_SETTINGS = ("seed", "steps", "guidance", "true_cfg", "negative_prompt", "fit", "feather")
+_JOB_FIELDS = ("image", "mask", "task", "prompt", *_SIDES, "ratio", "size", *_SETTINGS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Editor, image, what to repaint, what to show there, output."""
-    parser.add_argument("--editor", required=True, metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
+    parser.add_argument("--editor", metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
     parser.add_argument("--base", metavar="REPO", help="pipeline that lends a lone transformer its other parts")
     parser.add_argument("--lora", metavar="PATH", help="LoRA to merge into the editor")
-    parser.add_argument("--image", required=True, metavar="IN", help="picture to edit, of any size")
+    parser.add_argument("--image", metavar="IN", help="picture to edit, of any size")
     parser.add_argument("--mask", metavar="MASK", help="picture of the image's size, white where to repaint")
-    parser.add_argument("--task", required=True, choices=[task.value for task in Task])
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="what to show there; remove and extend need none")
-    parser.add_argument("--output", required=True, metavar="OUT", help=f"file to write: {', '.join(_FORMATS)}")
+    parser.add_argument("--task", choices=[task.value for task in Task])
+    parser.add_argument("--prompt", metavar="TEXT", help="what to show there; remove and extend need none")
+    parser.add_argument("--output", metavar="OUT", help="file to write: .png, .webp, .tif or .jpg")
+    parser.add_argument("--recipe", metavar="JSON", help="make the image again that this recipe lies beside")
+    parser.add_argument("--save-recipe", action="store_true", help="write OUT.json, a recipe that makes OUT again")
+    parser.add_argument("--show-contract", action="store_true", help="print what the editor was made for, and stop")
     asked = parser.add_argument_group("settings (default: what the editor was made for)")
-    asked.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another image (default: 0)")
+    asked.add_argument("--seed", type=int, metavar="N", help="another seed, another image (default: 0)")
     asked.add_argument("--steps", type=int, metavar="N", help="sampling steps")
     asked.add_argument("--guidance", type=float, metavar="X", help="embedded guidance")
     asked.add_argument("--true-cfg", type=float, metavar="X", help="above 1: steer away from the negative prompt")
     asked.add_argument("--negative-prompt", metavar="TEXT", help="what --true-cfg steers away from")
+    asked.add_argument(
+        "--fit",
+        choices=["crop", "pad", "snap"],
+        help="what the editor sees: the part around the mask (default), all with mirrored margins, all of it resized",
+    )
+    asked.add_argument(
+        "--feather", type=int, metavar="PX", help="fade the edit in over so many pixels inside the mask (default: 0)"
+    )
     extend = parser.add_argument_group("how far to extend, instead of a mask (one of sides, ratio, size)")
     for side in _SIDES:
         extend.add_argument(f"--{side}", type=int, metavar="PX", help=f"pixels to add at the {side}")
-    extend.add_argument("--ratio", type=_pair(":"), metavar="W:H", help="widen or heighten to this ratio")
-    extend.add_argument("--size", type=_pair("x"), metavar="WxH", help="enlarge to this size, the image in the middle")
+    extend.add_argument("--ratio", metavar="W:H", help="widen or heighten to this ratio")
+    extend.add_argument("--size", metavar="WxH", help="enlarge to this size, the image in the middle")
 
 
 def run(args: argparse.Namespace) -> None:
     """Check what was given, load the editor, edit, write."""
-    output = Path(args.output)
-    if output.suffix.lower() not in _FORMATS:
-        raise ValueError(f"--output {output}: unknown image format, expected a name ending in {', '.join(_FORMATS)}")
+    if args.show_contract:
+        _show_contract(args)
+    elif args.recipe is not None:
+        _make_again(args)
+    else:
+        _require(args, "editor", "image", "task", "output")
+        _edit(args, _with_given({}, args))
 
-    from onereward.edit import EditRequest, load_editor
-    from onereward.models.contract import Contract
+
+def _make_again(args: argparse.Namespace) -> None:
+    """The recipe's image again, or a variation of it: what is given beside the recipe replaces what it says."""
+    from onereward.edit.jobs import Recipe
+
+    _require(args, "output")
+    recipe = Recipe.read(Path(args.recipe))
+    if args.editor is None:
+        args.editor, args.base, args.lora = recipe.editor, recipe.base, recipe.lora
+    job = _with_given(recipe.job.to_values(), args)
+    pixels = _edit(args, job)
+    if (args.editor, job) == (recipe.editor, recipe.job) and recipe.pixels not in (None, pixels):
+        logger.warning(
+            "the image differs from the one that the recipe was written for (onereward %s): other weights, versions, "
+            "number of threads or device, or another batch",
+            recipe.onereward,
+        )
+
+
+def _require(args: argparse.Namespace, *names: str) -> None:
+    missing = [f"--{name}" for name in names if getattr(args, name) is None]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be given (see: onereward edit --help)")
+
+
+def _with_given(values: dict[str, Any], args: argparse.Namespace) -> "EditJob":
+    """A job of these values, and in their place what was given on the command line."""
+    from onereward.edit.jobs import EditJob
+
+    given = {name: getattr(args, name) for name in _JOB_FIELDS if getattr(args, name) is not None}
+    return EditJob.of({**values, **given})
+
+
+def _edit(args: argparse.Namespace, job: "EditJob") -> str:
+    """Make the job's image and return its digest; what can be refused is refused before a large editor is loaded."""
+    from onereward.edit.jobs import Recipe, digest_of
+    from onereward.edit.pictures import FORMATS, encode_picture, mode_in_file
     from onereward.runtime.track import track
     from onereward.store.files import write_atomically
 
-    # All that can be refused is refused before a large editor is loaded.
-    for option, least in {"seed": 0, "steps": 1, "true_cfg": 1}.items():
-        value = getattr(args, option)
-        if value is not None and value < least:
-            raise ValueError(f"got --{option.replace('_', '-')} {value}, expected {least} or more")
-    task = Task(args.task)
-    image, mask = _image_and_mask(args)
-    Contract().prompt_for(task, args.prompt)
-    encode = _encoder(image, output.suffix.lower())
-    editor = load_editor(args.editor, base=args.base, lora=args.lora)
-    words = editor.model.contract.prompt_for(task, args.prompt)
-    if args.prompt not in ("", words):
-        logger.warning("task %s asks this editor in its own words, %r: --prompt is not used", task, words)
-    true_cfg = editor.model.contract.true_cfg if args.true_cfg is None else args.true_cfg
-    if args.negative_prompt and true_cfg <= 1:
-        logger.warning("--negative-prompt is not used: it needs a --true-cfg above 1")
-    edit = EditRequest(
-        image=image,
-        mask=mask,
-        prompt=args.prompt,
-        task=task,
-        seed=args.seed,
-        guidance=args.guidance,
-        true_cfg=args.true_cfg,
+    output = Path(args.output)
+    suffix = output.suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"--output {output}: unknown image format, expected a name ending in {', '.join(FORMATS)}")
+    request = job.request()
+    mode = mode_in_file(request.image, suffix)
+    editor = _load(args)
+    contract = editor.model.contract
+    _say_what_is_not_used(job, contract)
+    with track(contract.steps if job.steps is None else job.steps, "edit") as advance:
+        [edited] = editor.edit_batch([request], on_step=lambda: advance())
+    write_atomically(output, encode_picture(edited, suffix, mode))
+    recipe = Recipe(
+        editor=args.editor,
+        base=args.base,
+        lora=args.lora,
+        job=job.with_settings_of(contract),
+        pixels=digest_of(edited),
     )
-    with track(editor.model.contract.steps if args.steps is None else args.steps, "edit") as advance:
-        [edited] = editor.edit_batch(
-            [edit], steps=args.steps, negative_prompt=args.negative_prompt, on_step=lambda: advance()
-        )
-    write_atomically(output, encode(edited))
-    if args.json:
-        print(json.dumps({"output": str(output), "width": edited.width, "height": edited.height, "seed": args.seed}))
-    else:
-        print(f"{edited.width}x{edited.height} in {output}")
+    said = {"output": str(output), "width": edited.width, "height": edited.height, "seed": job.seed}
+    if args.save_recipe:
+        said["recipe"] = str(recipe.write_beside(output))
+    print(json.dumps(said) if args.json else f"{edited.width}x{edited.height} in {output}")
+    return digest_of(edited)
 
 
-def _image_and_mask(args: argparse.Namespace) -> "tuple[Image.Image, Image.Image]":
-    """The picture and its mask, or the larger canvas of an extend and the mask of what is new on it."""
-    from onereward.edit import Borders, extend_canvas, picture_and_mask
+def _load(args: argparse.Namespace) -> "ImageEditor":
+    from onereward.edit.editor import load_editor
 
-    sides = {side: getattr(args, side) for side in _SIDES if getattr(args, side) is not None}
-    given = sum([args.mask is not None, bool(sides), args.ratio is not None, args.size is not None])
-    if given != 1 or (args.mask is None and args.task != Task.EXTEND):
-        wanted = "one of the sides (--left, ...), --ratio or --size" if args.task == Task.EXTEND else "--mask"
-        raise ValueError(
-            f"task {args.task} takes {wanted} and nothing else that says where (see: onereward edit --help)"
-        )
-    image = _read(args.image)
-    if args.mask is not None:
-        return picture_and_mask(image, _read(args.mask))
-    if args.ratio is not None:
-        return extend_canvas(image, Borders.to_ratio(image.size, args.ratio))
-    if args.size is not None:
-        return extend_canvas(image, Borders.to_size(image.size, args.size))
-    return extend_canvas(image, Borders(**sides))
+    return load_editor(args.editor, base=args.base, lora=args.lora)
 
 
-def _read(path: str) -> "Image.Image":
-    from PIL import Image, UnidentifiedImageError
-
-    from onereward.edit import upright
-
-    try:
-        with Image.open(path) as image:
-            return upright(image, path)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path}: {error}; give a whole PNG or JPEG file") from error
+def _say_what_is_not_used(job: "EditJob", contract: "Contract") -> None:
+    words = contract.prompt_for(job.task, job.prompt)
+    if job.prompt not in ("", words):
+        logger.warning("task %s asks this editor in its own words, %r: --prompt is not used", job.task, words)
+    if job.negative_prompt and (contract.true_cfg if job.true_cfg is None else job.true_cfg) <= 1:
+        logger.warning("--negative-prompt is not used: it needs a --true-cfg above 1")
 
 
-def _encoder(image: "Image.Image", suffix: str) -> "Callable[[Image.Image], bytes]":
-    """How the edit of `image` becomes a file: its colour profile is kept, the rest of its metadata is not.
-
-    Raises ValueError for a transparent image and a format without transparency.
-    """
-    file_format, options = _FORMATS[suffix]
-    transparent = "A" in image.getbands()
-    if file_format == "JPEG":
-        if transparent and image.getchannel("A").getextrema() != (255, 255):
-            raise ValueError("the image is transparent in places and JPEG cannot be: name a .png as --output")
-        logger.warning("JPEG encodes every pixel anew: name a .png as --output to keep those outside the mask exact")
-
-    def encode(edited: "Image.Image") -> bytes:
-        if file_format == "JPEG" and transparent:
-            edited = edited.convert(edited.mode[:-1])
-        buffer = io.BytesIO()
-        edited.save(buffer, file_format, icc_profile=image.info.get("icc_profile"), **options)
-        return buffer.getvalue()
-
-    return encode
-
-
-def _pair(separator: str) -> Callable[[str], tuple[int, int]]:
-    """A parser of two positive whole numbers such as 16:9 or 800x600."""
-
-    def parse(text: str) -> tuple[int, int]:
-        numbers = text.split(separator)
-        if len(numbers) != 2 or not all(number.isdecimal() and int(number) for number in numbers):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected two whole numbers such as 16{separator}9")
-        return int(numbers[0]), int(numbers[1])
-
-    return parse
+def _show_contract(args: argparse.Namespace) -> None:
+    _require(args, "editor")

@@ -133,7 +133,7 @@ class FluxFill:
         *,
         guidance: float | Sequence[float] | None = None,
         true_cfg: float | Sequence[float] | None = None,
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         generators: Sequence[Generator] | None = None,
     ) -> FillCondition:
         """Everything about (I_src, M, P) that does not depend on the policy, without gradient.
@@ -148,7 +148,12 @@ class FluxFill:
         negative = None
         if bool((true_cfg_B > 1).any()):
             refused = self.contract.negative_prompt if negative_prompt is None else negative_prompt
-            negative = self._encode_text([refused]).select(torch.zeros(batch, dtype=torch.long, device=self.device))
+            each = [refused] * batch if isinstance(refused, str) else list(refused)
+            if len(each) != batch:
+                raise ValueError(f"got {len(each)} negative prompts for {batch} samples: give one or one a sample")
+            different = list(dict.fromkeys(each))
+            places = torch.tensor([different.index(words) for words in each], device=self.device)
+            negative = self._encode_text(different).select(places)
         return FillCondition(
             text=self._encode_text(prompts),
             negative=negative,
@@ -202,7 +207,7 @@ class FluxFill:
         steps: int | None = None,
         guidance: float | Sequence[float] | None = None,
         true_cfg: float | Sequence[float] | None = None,
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         noise_scale: float | Sequence[float] = 1.0,
         on_step: Callable[[], object] | None = None,
     ) -> Tensor:

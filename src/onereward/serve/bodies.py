@@ -1,0 +1,167 @@
+"""What a request may say, as the types that OpenAPI shows and that check it: an EditJob with its pictures in it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+
+from onereward.edit.jobs import EditJob
+from onereward.edit.regions import Fit
+from onereward.terms import Task
+
+DATA_URL = "data-url"
+_PICTURE = Field(
+    pattern="^data:[^,]*;base64,",
+    json_schema_extra={"format": DATA_URL},
+    description="A PNG, JPEG or WebP file as data:image/png;base64,...",
+)
+Picture = Annotated[str, _PICTURE]
+Words = Annotated[str, Field(max_length=10_000)]
+Pixels = Annotated[int, Field(ge=0, le=100_000)]
+_SIDES = ("left", "right", "top", "bottom")
+
+
+def _own() -> Any:
+    """Stands for the editor's own value, without a `default` in the schema: what is not set is never read."""
+    return None
+
+
+class _Settings(BaseModel):
+    """What every edit may say; what is left out is the editor's own."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    image: Picture
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """Another seed, another image."""
+    steps: int = Field(default_factory=_own, ge=1, le=1000)
+    """Sampling steps."""
+    guidance: float = Field(default_factory=_own, ge=0, le=1000, allow_inf_nan=False)
+    """Embedded guidance."""
+    true_cfg: float = Field(default_factory=_own, ge=1, le=1000, allow_inf_nan=False)
+    """Above 1: steer away from the negative prompt."""
+    negative_prompt: Words = Field(default_factory=_own)
+    """What true_cfg steers away from."""
+    fit: Fit = Fit.CROP
+    """What the editor sees: the part around the mask, all with mirrored margins, or all of it resized."""
+    feather: int = Field(default=0, ge=0, le=10_000)
+    """Pixels inside the mask over which the edit fades in."""
+
+
+class PromptedEdit(_Settings):
+    """Show what the prompt says where the mask is white."""
+
+    task: Literal[Task.FILL, Task.TEXT]
+    mask: Picture
+    prompt: Words = Field(min_length=1)
+
+
+class MaskedEdit(_Settings):
+    """Remove what the mask covers, or continue the picture there."""
+
+    task: Literal[Task.REMOVE, Task.EXTEND]
+    mask: Picture
+    prompt: Words = ""
+
+
+class _Extend(_Settings):
+    task: Literal[Task.EXTEND]
+    prompt: Words = ""
+
+
+class ExtendBySides(_Extend):
+    """Add pixels at one side at least."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [side], "properties": {side: {"minimum": 1}}} for side in _SIDES]}
+    )
+
+    left: Pixels = 0
+    right: Pixels = 0
+    top: Pixels = 0
+    bottom: Pixels = 0
+
+    @model_validator(mode="after")
+    def _adds_something(self) -> "ExtendBySides":
+        if not any(getattr(self, side) for side in _SIDES):
+            raise ValueError(f"an extend by sides adds at least a pixel at one of {', '.join(_SIDES)}")
+        return self
+
+
+class ExtendToRatio(_Extend):
+    """Widen or heighten the picture to a ratio."""
+
+    ratio: str = Field(pattern="^[1-9][0-9]{0,5}:[1-9][0-9]{0,5}$", examples=["16:9"])
+
+
+class ExtendToSize(_Extend):
+    """Enlarge the picture to a size, the old one in the middle."""
+
+    size: str = Field(pattern="^[1-9][0-9]{0,5}x[1-9][0-9]{0,5}$", examples=["800x600"])
+
+
+def _kind(values: Any) -> str | None:
+    """Which of the models a body means, so that what it gets wrong is said of that one."""
+    given = values if isinstance(values, dict) else {}
+    task = given.get("task")
+    if task == Task.EXTEND and "mask" not in given:
+        return "ratio" if "ratio" in given else "size" if "size" in given else "sides"
+    if task in (Task.REMOVE, Task.EXTEND):
+        return "masked"
+    return "prompted" if task in (Task.FILL, Task.TEXT) else None
+
+
+EditBody = Annotated[
+    Annotated[PromptedEdit, Tag("prompted")]
+    | Annotated[MaskedEdit, Tag("masked")]
+    | Annotated[ExtendBySides, Tag("sides")]
+    | Annotated[ExtendToRatio, Tag("ratio")]
+    | Annotated[ExtendToSize, Tag("size")],
+    Discriminator(
+        _kind,
+        custom_error_type="task",
+        custom_error_message=f"expected an object with a task, which is one of {', '.join(Task)}",
+    ),
+]
+_BODY: TypeAdapter[Any] = TypeAdapter(EditBody)
+
+
+def job_of_json(body: bytes) -> EditJob:
+    """The job in a JSON body; raises ValueError, in one sentence, for what is none."""
+    try:
+        checked = _BODY.validate_json(body, strict=True)
+    except ValidationError as error:
+        raise ValueError(told(error.errors(include_url=False))) from None
+    return EditJob.of(checked.model_dump(exclude_unset=True))
+
+
+def job_of_form(fields: dict[str, str]) -> EditJob:
+    """The job in a form's fields, its pictures already data: URLs; raises ValueError for what is none."""
+    try:
+        checked = _BODY.validate_strings(fields)
+    except ValidationError as error:
+        raise ValueError(told(error.errors(include_url=False))) from None
+    return EditJob.of(checked.model_dump(exclude_unset=True))
+
+
+def told(errors: Sequence[Any]) -> str:
+    """The first of pydantic's errors as a sentence that names its field and leaves out its value."""
+    first = errors[0]
+    field = str(first["loc"][-1]) if len(first["loc"]) > 1 else ""
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{field[:100]}: {message}" if field else message
+
+
+def body_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON schema of a body of JSON and that of a form, and both's definitions under `$defs` of the first."""
+    schema = _BODY.json_schema(ref_template="#/components/schemas/{model}")
+    forms = {f"{name}Form": _with_files(model) for name, model in schema["$defs"].items() if "properties" in model}
+    as_form = {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in forms]}
+    return {**schema, "$defs": {**schema["$defs"], **forms}}, as_form
+
+
+def _with_files(model: dict[str, Any]) -> dict[str, Any]:
+    """A model's schema as a form has it: the pictures are files."""
+    file = {"type": "string", "format": "binary", "description": "A PNG, JPEG or WebP file."}
+    properties = {name: file if one.get("format") == DATA_URL else one for name, one in model["properties"].items()}
+    return {**model, "title": f"{model['title']}Form", "properties": properties}

@@ -1,0 +1,94 @@
+"""What every request passes before a route sees it: how much it may send and from where."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from onereward.serve.limits import Limits
+
+
+class Guard:
+    """ASGI middleware: refuses too large and compressed bodies, and, without a token, pages of other origins.
+
+    A server without a token trusts whoever is on its machine; the host and origin checks keep a web page that is open
+    there in a browser from being one of them (DNS rebinding, forged forms).
+    """
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, local_only: bool) -> None:
+        self._app = app
+        self._limits = limits
+        self._local_only = local_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the headers, then count what is received; every answer gets the security headers."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        try:
+            self._check(Headers(scope=scope))
+        except HTTPException as refused:
+            return await JSONResponse({"detail": refused.detail}, refused.status_code)(scope, receive, _secured(send))
+        await self._app(scope, self._counted(receive), _secured(send))
+
+    def _check(self, headers: Headers) -> None:
+        if self._local_only:
+            _check_local(headers)
+        length = headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.upload):
+            raise self._too_large()
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise HTTPException(415, "send the body without a Content-Encoding: pictures are compressed already")
+
+    def _counted(self, receive: Receive) -> Receive:
+        left = self._limits.upload
+
+        async def counting() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise self._too_large()
+            return message
+
+        return counting
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"a request may have {self._limits.upload:,} bytes: send a smaller picture")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address reaches this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _check_local(headers: Headers) -> None:
+    host = headers.get("host", "")
+    if not is_loopback(_name_in(f"//{host}")):
+        raise HTTPException(403, "a server without a token answers to localhost alone: start it with --token")
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise HTTPException(403, "a server without a token answers no page of another origin: start it with --token")
+
+
+def _name_in(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _secured(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return sending

@@ -1,0 +1,60 @@
+"""Pictures that strangers send: looked at by their headers first, so that none is decoded that is too large."""
+
+import base64
+import binascii
+import io
+
+from PIL import Image
+
+from onereward.edit.jobs import EditJob
+from onereward.store.images import image_size
+
+_FORMATS = ("PNG", "JPEG", "WEBP")
+"""Whose readers in Pillow allocate by the size in the header, and start no other program."""
+
+
+def check_pictures(job: EditJob, most_pixels: int) -> None:
+    """Raise ValueError unless the job's pictures are held in it, whole, and with its canvas of at most `most_pixels`.
+
+    Decodes them once; what is made of them is thrown away.
+    """
+    width, height = _size_of(job.image, "the image", most_pixels)
+    if job.mask is not None:
+        _size_of(job.mask, "the mask", most_pixels)
+    else:
+        borders = job.borders((width, height))
+        canvas = (width + borders.left + borders.right, height + borders.top + borders.bottom)
+        _check_size(canvas, "the extended image", most_pixels)
+    job.request()
+
+
+def _size_of(source: str, name: str, most_pixels: int) -> tuple[int, int]:
+    """Width and height (upright) of a picture in a data: URL, from its header alone."""
+    file = _file_in(source, name)
+    try:
+        with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
+            _check_size(image.size, name, most_pixels)
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"cannot read {name}: it is no PNG, JPEG or WebP file") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large: {error}") from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"cannot read {name}: {error}; give a whole PNG, JPEG or WebP file") from error
+    return image_size(file, name)
+
+
+def _file_in(source: str, name: str) -> bytes:
+    head, _, body = source.partition(",")
+    if not (head.startswith("data:") and head.endswith(";base64")):
+        raise ValueError(f"{name} must be sent itself, as data:image/png;base64,... or as a file of a multipart form")
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{name} is no base64: {error}") from error
+
+
+def _check_size(size: tuple[int, int], name: str, most_pixels: int) -> None:
+    if size[0] * size[1] > most_pixels:
+        raise ValueError(
+            f"{name} has {size[0]}x{size[1]} pixels, at most {most_pixels:,} are taken: send a smaller one"
+        )
