@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
+from onereward.flow.shift import Shift
 from onereward.models.contract import Contract, save_contract
 from onereward.toy.tokenizers import toy_clip_tokenizer, toy_t5_tokenizer
 
@@ -18,6 +19,7 @@ TINY_CONTRACT = Contract(
     guidance=3.5,
     guidance_range=(2.0, 5.0),
     steps=3,
+    shift=Shift(),
     max_sequence_length=SEQUENCE_LENGTH,
     size_multiple=2 * SCALE_FACTOR,
     native_size=32,

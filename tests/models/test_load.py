@@ -12,6 +12,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
+from onereward.flow.shift import Shift
 from onereward.models.contract import RELEASED, Contract, read_contract
 from onereward.models.load import load_flux_fill, save_editor
 from onereward.terms import Task
@@ -70,7 +71,7 @@ def test_what_is_saved_the_stock_pipeline_loads_with_equal_images(base: Path, ot
 
 def test_another_contract_can_be_saved(base: Path, tmp_path: Path) -> None:
     save_editor(tmp_path / "saved", load_flux_fill(str(base)), contract=Contract(steps=7))
-    assert load_flux_fill(str(tmp_path / "saved")).contract == Contract(steps=7)
+    assert load_flux_fill(str(tmp_path / "saved")).contract == Contract(steps=7, shift=Shift())
 
 
 @pytest.mark.parametrize("spelling", ["{other}:tuned", "{other}/tuned"])

@@ -18,6 +18,7 @@ EXAMPLE = """
 onereward edit --editor toy --image photo.jpg --mask mask.png --task fill --prompt "a red star" --output edited.png
 onereward edit --editor toy --image photo.jpg --task extend --ratio 16:9 --output wide.png
 onereward edit --recipe edited.json --output again.png
+onereward edit --editor toy --input jobs.jsonl --images 4 --grid --output edited
 onereward edit --editor toy --show-contract
 """
 
@@ -41,6 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="JSON", help="make the image again that this recipe lies beside")
     parser.add_argument("--save-recipe", action="store_true", help="write OUT.json, a recipe that makes OUT again")
     parser.add_argument("--show-contract", action="store_true", help="print what the editor was made for, and stop")
+    many = parser.add_argument_group("many edits at once (all other options are defaults for what a row leaves out)")
+    many.add_argument(
+        "--input",
+        metavar="JOBS",
+        help=".jsonl, .csv or .parquet with a row an edit (image, mask, task, prompt, seed, ...), a folder of pictures "
+        "with NAME.mask.png and NAME.txt (the prompt) beside them, or a folder of triplets; --output is then a folder",
+    )
+    many.add_argument("--images", type=int, default=1, metavar="N", help="images a row, by seeds from its own on")
+    many.add_argument("--grid", action="store_true", help="NAME-grid.png a row: source, mask and its images")
+    many.add_argument("--batch-size", type=int, default=8, metavar="N", help="images made at once (default: 8)")
+    many.add_argument("--workers", type=int, default=1, metavar="K", help="processes of one thread each (default: 1)")
     asked = parser.add_argument_group("settings (default: what the editor was made for)")
     asked.add_argument("--seed", type=int, metavar="N", help="another seed, another image (default: 0)")
     asked.add_argument("--steps", type=int, metavar="N", help="sampling steps")
@@ -68,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
         _show_contract(args)
     elif args.recipe is not None:
         _make_again(args)
+    elif args.input is not None:
+        _edit_all(args)
     else:
         _require(args, "editor", "image", "task", "output")
         _edit(args, _with_given({}, args))
@@ -97,12 +111,45 @@ def _require(args: argparse.Namespace, *names: str) -> None:
         raise ValueError(f"{', '.join(missing)} must be given (see: onereward edit --help)")
 
 
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in _JOB_FIELDS if getattr(args, name) is not None}
+
+
 def _with_given(values: dict[str, Any], args: argparse.Namespace) -> "EditJob":
     """A job of these values, and in their place what was given on the command line."""
     from onereward.edit.jobs import EditJob
 
-    given = {name: getattr(args, name) for name in _JOB_FIELDS if getattr(args, name) is not None}
-    return EditJob.of({**values, **given})
+    return EditJob.of({**values, **_given(args)})
+
+
+def _edit_all(args: argparse.Namespace) -> None:
+    """Check every row, load the editor, make what is missing."""
+    from functools import partial
+
+    from onereward.edit.batch import edit_all
+    from onereward.edit.job_files import read_rows
+    from onereward.edit.jobs import Recipe
+    from onereward.runtime.track import track
+
+    _require(args, "editor", "output")
+    output = Path(args.output)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file: with --input it is the folder of all images")
+    rows = read_rows(Path(args.input), _given(args), images=args.images)
+    total = sum(row.images for row in rows)
+    with track(total, "edit") as advance:
+        made = edit_all(
+            rows,
+            output,
+            partial(_load, args),
+            partial(Recipe, editor=args.editor, base=args.base, lora=args.lora),
+            batch_size=args.batch_size,
+            workers=args.workers,
+            grid=args.grid,
+            progress=advance,
+        )
+    said = {"output": str(output), "images": total, "made": made}
+    print(json.dumps(said) if args.json else f"{total} images in {output}, {made} of them made now")
 
 
 def _edit(args: argparse.Namespace, job: "EditJob") -> str:

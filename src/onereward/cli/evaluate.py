@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from onereward.cli import evaluate_judge
+from onereward.cli import editor_options, evaluate_judge
 from onereward.cli.named import named
 
 HELP = "measure an editor or a judge on held-out data"
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     editor.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the shared noise (default: 0)")
     editor.add_argument("--steps", type=int, metavar="N", help="sampler steps (default: each editor's own)")
     editor.add_argument("--workers", type=int, default=1, metavar="K", help="processes of one thread each (default: 1)")
+    editor_options.add_execution(editor)
     evaluate_judge.add_arguments(whats.add_parser("judge", description=evaluate_judge.HELP))
 
 
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _evaluate_editor(args: argparse.Namespace) -> None:
+    load = editor_options.loader_of(args)
     from pathlib import Path
 
     from onereward.evaluate.editor import edit_triplets, score_edits
@@ -66,6 +68,7 @@ def _evaluate_editor(args: argparse.Namespace) -> None:
                 seed=args.seed,
                 steps=args.steps,
                 truth=toy_truth,
+                load=load,
                 executor=executor,
                 progress=advance,
             )

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from onereward.cli import editor_options
+
 if TYPE_CHECKING:
     from onereward.generate.settings import GenerateConfig
     from onereward.models.contract import Contract
@@ -17,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", required=True, metavar="TRIPLETS", help="folder or URL of triplets")
     parser.add_argument("--output", required=True, metavar="CANDIDATES", help="folder or URL to write")
     parser.add_argument("--editor", required=True, metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
-    parser.add_argument("--base", metavar="REPO", help="pipeline that lends a lone transformer its other parts")
-    parser.add_argument("--lora", metavar="PATH", help="LoRA to merge into the editor")
+    editor_options.add_source(parser)
     parser.add_argument("--candidates", type=int, default=4, metavar="N", help="candidates a triplet (default: 4)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of settings and noise (default: 0)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="candidates denoised at once")
@@ -29,28 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drawn.add_argument("--true-cfg", type=float, nargs="+", metavar="X", help="choices; 1 is none")
     drawn.add_argument("--noise-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the noise's scale")
     drawn.add_argument("--prompt-drop", type=float, metavar="SHARE", help="share of candidates made without the prompt")
+    editor_options.add_execution(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Draw settings, run the editor, write."""
+    load = editor_options.loader_of(args)
     from functools import partial
 
     from onereward.generate.stage import generate
-    from onereward.models.device import default_device, default_dtype
-    from onereward.models.load import load_flux_fill
     from onereward.runtime.track import track
     from onereward.store.shards import read_manifest
 
     shards = len(read_manifest(args.input).shards)
-    device = default_device()
-    load_editor = partial(
-        load_flux_fill,
-        args.editor,
-        base=args.base,
-        lora=args.lora,
-        device=device,
-        dtype=default_dtype(device),
-    )
+    load_editor = partial(load, args.editor)
     editor = load_editor()
     with track(shards, "generate") as advance:
         manifest = generate(

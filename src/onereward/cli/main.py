@@ -31,6 +31,7 @@ VERBS = {
     "train-reward": "train the judge on preferences",
     "train-rl": "train the editor through the judge (Algorithms 1 and 2)",
     "evaluate": "measure an editor or a judge on held-out data",
+    "export": "write an editor or a LoRA as diffusers, ComfyUI and the Hub load it, with a model card",
     "report": "write scores as one self-contained HTML file and report.json",
     "data": "write the toy world's triplets",
     "doctor": "check this machine: versions, devices, disk, memory, shipped weights",

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from onereward.cli import editor_options
+
 HELP = "train the editor through the judge (Algorithms 1 and 2)"
 EXAMPLE = "onereward train-rl toy --output runs/rl --judge runs/judge/final --steps 150"
 
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="TRIPLETS", help="folder of triplets (default: the recipe's)")
     parser.add_argument("--probe", metavar="TRIPLETS", help="held-out triplets: win rates in the log, pictures")
     parser.add_argument("--editor", metavar="NAME", help="editor to start from (default: the recipe's)")
+    editor_options.add_source(parser)
     parser.add_argument("--judge", metavar="NAME", help="toy, folder or repository (default: the recipe's)")
     parser.add_argument("--steps", type=int, metavar="N", help="a larger number continues a finished run")
     parser.add_argument("--seed", type=int, metavar="N")
@@ -25,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the config"
     )
     parser.add_argument("--print-config", action="store_true", help="print the config as JSON and stop")
+    editor_options.add_execution(parser, training=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,8 +49,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output is None:
         raise ValueError("got no --output, expected the run's folder (see: onereward train-rl --help)")
 
-    from onereward.models.device import default_device
-    from onereward.models.load import load_flux_fill
+    load = editor_options.loader_of(args)
     from onereward.models.load_judge import load_qwen_vl
     from onereward.store.shards import read_records
     from onereward.terms import Triplet
@@ -61,8 +64,8 @@ def run(args: argparse.Namespace) -> None:
     final = train_rl(
         config,
         Path(args.output),
-        editor=load_flux_fill(config.editor, device=default_device()),
-        judge=load_qwen_vl(config.judge, device=default_device()),
+        editor=load(config.editor),
+        judge=load_qwen_vl(config.judge, device=load.device),
         triplets=triplets,
         probe=probe,
     )

@@ -66,7 +66,9 @@ def editable(image: Image.Image) -> Image.Image:
     if image.mode in _KEPT_MODES and "transparency" not in image.info:
         return image
     if image.mode in ("I", "F"):
-        raise ValueError(f"the image has {image.mode} pixels of 32 bits, expected 8 or 16: convert it to RGB, L or I;16")
+        raise ValueError(
+            f"the image has {image.mode} pixels of 32 bits, expected 8 or 16: convert it to RGB, L or I;16"
+        )
     mode = image.mode if image.mode in _KEPT_MODES else _BECOMES.get(image.mode, "RGB")
     if "transparency" in image.info:  # one colour stands for nothing
         mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)

@@ -21,7 +21,7 @@ from onereward.metrics.records import CEILING, HOLE, Edit, Score
 from onereward.models.device import default_device, default_dtype
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
-from onereward.models.load import load_flux_fill
+from onereward.models.load import Loader
 from onereward.runtime.batches import batches_of
 from onereward.seeds import seed_for, torch_generator
 from onereward.store.images import decode_image, encode_png, image_to_tensor, tensor_to_image, triplet_tensors
@@ -79,19 +79,22 @@ def edit_triplets(
     seed: int,
     steps: int | None = None,
     truth: Truth | None = None,
+    load: Loader | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Write an Edit of every triplet by every editor of `sources` (name -> what `load_flux_fill` takes).
 
-    Sample by sample all editors start from the same noise. `progress` is told how many more shards are done.
+    Sample by sample all editors start from the same noise. `load` loads them (default: onto the GPU if there is one).
+    `progress` is told how many more shards are done.
     Raises ValueError for an empty or reserved set of names, and for triplets that are missing, changed or corrupt.
     """
     if not sources or {HOLE, CEILING} & sources.keys():
         raise ValueError(f"got editors {sorted(sources)}, expected one or more, none called {HOLE} or {CEILING}")
     manifest = read_manifest(triplets)
     config = EditConfig(editors=tuple(sources), ceiling=truth is not None, seed=seed, steps=steps)
-    weights = {f"editor {name}": fingerprint_of(_editor(source)) for name, source in sources.items()}
+    load = load or Loader(device=default_device(), dtype=default_dtype(default_device()))
+    weights = {f"editor {name}": fingerprint_of(_editor(load, source)) for name, source in sources.items()}
     return run_stage(
         output,
         kind=Edit,
@@ -99,7 +102,7 @@ def edit_triplets(
         config=config,
         inputs={"triplets": fingerprint(triplets), **weights},
         shard_count=len(manifest.shards),
-        make_shard=partial(_edit_shard, triplets, manifest, config, dict(sources), truth),
+        make_shard=partial(_edit_shard, triplets, manifest, config, dict(sources), truth, load),
         progress=progress,
         executor=executor,
     )
@@ -137,25 +140,25 @@ def _edit_shard(
     config: EditConfig,
     sources: Mapping[str, str],
     truth: Truth | None,
+    load: Loader,
     index: int,
 ) -> list[Edit]:
     """The edits of one shard of triplets, editor by editor, each in the triplets' order."""
     jobs = [_job(triplet) for triplet in read_shard(triplets, Triplet, manifest, index)]
     edits = [_pasted(job, HOLE, _emptied(job), config.seed) for job in jobs]
     for name in config.editors:
-        outputs = _repainted(_editor(sources[name]), jobs, config)
+        outputs = _repainted(_editor(load, sources[name]), jobs, config)
         edits += [_pasted(job, name, outputs[job.triplet.id], config.seed) for job in jobs]
     if truth is not None:
-        vae_owner = _editor(sources[config.editors[0]])
+        vae_owner = _editor(load, sources[config.editors[0]])
         edits += [_pasted(job, CEILING, _through_vae(vae_owner, truth(job.triplet)), config.seed) for job in jobs]
     return edits
 
 
 @cache
-def _editor(source: str) -> FluxFill:
+def _editor(load: Loader, source: str) -> FluxFill:
     """One editor a source and process: a worker keeps it over its shards."""
-    device = default_device()
-    return load_flux_fill(source, device=device, dtype=default_dtype(device))
+    return load(source)
 
 
 def _job(triplet: Triplet) -> _Job:

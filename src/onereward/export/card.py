@@ -10,13 +10,12 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from onereward import __version__
-from onereward.export.stage import CARD_FILE, Form, weights_of
+from onereward.export.forms import CARD_FILE, Form, weights_of
 from onereward.metrics.gsb import GoodSameBad, ScoreRow
 from onereward.models.contract import Contract
 from onereward.models.load import FLUX_FILL
 
 _BASE = "base"
-_WHOLE = (Form.FOLDER, Form.SINGLE_FILE)
 _RUN_FILE = "run.json"
 
 _FLUX_LICENCE = {
@@ -97,7 +96,7 @@ def read_figures(file: Path, editor: str | None) -> Figures:
     there = dict.fromkeys([row.editor for row in gsb] + [row.editor for row in scores if row.editor != _BASE])
     wanted = [name for name in there if editor in (None, name)]
     if len(wanted) != 1:
-        raise ValueError(f"{file} has figures of {', '.join(there) or 'no editor'}: say which one is exported")
+        raise ValueError(f"{file} has figures of {', '.join(there) or 'no editor'}: say which one (--report-name)")
     return Figures(
         editor=wanted[0],
         gsb=[row for row in gsb if row.editor == wanted[0]],
@@ -137,14 +136,14 @@ def _metadata(facts: CardFacts) -> ModelCardData:
         if relation is not None:
             fields["base_model_relation"] = relation
     tags = ["flux", "inpainting", "outpainting", "object-removal", "onereward"]
-    if facts.form not in _WHOLE:
+    if facts.form.is_lora:
         tags.append("lora")
     return ModelCardData(library_name="diffusers", pipeline_tag="image-to-image", tags=tags, **fields)
 
 
 def _relation(facts: CardFacts) -> str | None:
     """The Hub's word for how this came from its base; None for the base itself in another form."""
-    if facts.form not in _WHOLE:
+    if facts.form.is_lora:
         return "adapter"
     if facts.lora is not None:
         return "merge"
@@ -176,7 +175,7 @@ def _what(facts: CardFacts) -> str:
     if facts.start is not None:
         lines.append(f"Trained from `{facts.start}`.")
     if facts.lora is not None:
-        lines.append(f"{'Merged with' if facts.form in _WHOLE else 'Written from'} the LoRA `{facts.lora}`.")
+        lines.append(f"{'Written from' if facts.form.is_lora else 'Merged with'} the LoRA `{facts.lora}`.")
     if facts.kept is not None:
         lines.append(
             f"Taken from a full fine-tune by singular value decomposition: it keeps {100 * facts.kept:.1f} % of the "
@@ -195,31 +194,26 @@ def _how_to_load(facts: CardFacts) -> str:
                 f"Diffusers' own pipeline has no true CFG, and this editor expects {facts.contract.true_cfg:g} with "
                 f'the negative prompt "{facts.contract.negative_prompt}".'
             )
-    if facts.form is not Form.SINGLE_FILE:
-        parts.append(_code(_onereward(facts)))
-    if facts.form is not Form.FOLDER:
+    parts.append(_code(_onereward(facts)))
+    if facts.form in (Form.COMFYUI_LORA, Form.SINGLE_FILE):
         parts.append(_comfyui(facts))
     return "\n\n".join(parts)
 
 
 def _diffusers(facts: CardFacts) -> list[str]:
     """Lines of Python that make `pipeline`."""
-    name, before = facts.output.name, _below(facts)
-    source, _, subfolder = before.partition(":")
-    transformer = ""
-    if facts.form is Form.FOLDER:
-        source = name
-    elif facts.form is Form.SINGLE_FILE:
-        file = f"{name}/{weights_of(facts.output, facts.form).name}"
-        transformer = f'from_single_file("{file}", config="{name}", dtype=torch.bfloat16)'
-        source = facts.base or (FLUX_FILL if subfolder else source)
-    elif subfolder:
-        transformer = f'from_pretrained("{source}", subfolder="{subfolder}", dtype=torch.bfloat16)'
-        source = facts.base or FLUX_FILL
+    name, (before, _, subfolder) = facts.output.name, _below(facts).partition(":")
+    transformer = None
+    if facts.form is Form.SINGLE_FILE:
+        transformer = f'from_single_file("{name}/{weights_of(facts.output, facts.form).name}", config="{name}"'
+    elif facts.form is Form.LORA and subfolder:
+        transformer = f'from_pretrained("{before}", subfolder="{subfolder}"'
+    source = name if facts.form is Form.FOLDER else _pipeline_below(facts)
+    source = "onereward/weights/toy-editor" if source == "toy" else source  # where the package is installed
     classes = "FluxFillPipeline, FluxTransformer2DModel" if transformer else "FluxFillPipeline"
     lines = ["import torch", f"from diffusers import {classes}", ""]
     if transformer:
-        lines.append(f"transformer = FluxTransformer2DModel.{transformer}")
+        lines.append(f"transformer = FluxTransformer2DModel.{transformer}, dtype=torch.bfloat16)")
     given = "transformer=transformer, " if transformer else ""
     lines.append(f'pipeline = FluxFillPipeline.from_pretrained("{source}", {given}dtype=torch.bfloat16).to("cuda")')
     if facts.form is Form.LORA:
@@ -241,11 +235,16 @@ def _onereward(facts: CardFacts) -> list[str]:
     """Lines of Python that make `edited`."""
     name = facts.output.name
     base = f', base="{facts.base}"' if facts.base else ""
-    editor = f'"{name}"' if facts.form is Form.FOLDER else f'"{_below(facts)}"{base}, lora="{name}"'
+    if facts.form is Form.FOLDER:
+        given = f'"{name}"'
+    elif facts.form is Form.SINGLE_FILE:
+        given = f'"{name}/{weights_of(facts.output, facts.form).name}", base="{_pipeline_below(facts)}"'
+    else:
+        given = f'"{_below(facts)}"{base}, lora="{name}"'
     return [
         "import onereward",
         "",
-        f"editor = onereward.load_editor({editor})",
+        f"editor = onereward.load_editor({given})",
         'edited = editor.edit(image, mask, "a red star", task="fill", seed=1)',
     ]
 
@@ -253,16 +252,22 @@ def _onereward(facts: CardFacts) -> list[str]:
 def _comfyui(facts: CardFacts) -> str:
     folder = "diffusion_models" if facts.form is Form.SINGLE_FILE else "loras"
     use = "load it in place of FLUX.1 Fill" if facts.form is Form.SINGLE_FILE else "load it on FLUX.1 Fill"
-    file = weights_of(facts.output, facts.form).name
+    file, guidance, cfg = weights_of(facts.output, facts.form).name, facts.contract.guidance, facts.contract.true_cfg
     return (
-        f"In ComfyUI: put `{file}` into `ComfyUI/models/{folder}/` and {use}, with a guidance of {facts.contract.guidance:g} (node FluxGuidance) and a CFG of {facts.contract.true_cfg:g} in "
-        "the sampler."
+        f"In ComfyUI: put `{file}` into `ComfyUI/models/{folder}/` and {use}, with a guidance of {guidance:g} (node "
+        f"FluxGuidance) and a CFG of {cfg:g} in the sampler."
     )
 
 
 def _below(facts: CardFacts) -> str:
-    """The editor on which this is loaded."""
+    """The editor on which a LoRA is loaded."""
     return facts.start or facts.editor
+
+
+def _pipeline_below(facts: CardFacts) -> str:
+    """The pipeline that lends a lone transformer its other parts."""
+    before, _, subfolder = _below(facts).partition(":")
+    return facts.base or (FLUX_FILL if subfolder else before)
 
 
 def _expects(contract: Contract) -> str:

@@ -15,8 +15,9 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 def euler_step(latents_BLC: Tensor, velocity_BLC: Tensor, time: Tensor, next_time: Tensor) -> Tensor:
-    """x_t -> x_t' along the velocity; the sum in float32 and the result in the latents' type, as in diffusers."""
-    moved = latents_BLC.to(torch.float32) + (next_time - time) * velocity_BLC
+    """x_t -> x_t' along the velocity; the sum in float32 or finer, the result in the latents' type as in diffusers."""
+    precise_BLC = latents_BLC.to(torch.promote_types(latents_BLC.dtype, torch.float32))
+    moved = precise_BLC + (next_time - time) * velocity_BLC
     return moved.to(latents_BLC.dtype)
 
 

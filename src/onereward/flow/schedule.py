@@ -1,24 +1,11 @@
 """The sampler's times: t = 1 is noise, t = 0 the image (the paper uses two conventions, docs/paper.md maps them)."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True)
-class Shift:
-    """How FLUX spends more steps on noise in larger images: mu is linear in the number of image tokens."""
-
-    base_tokens: int = 256
-    max_tokens: int = 4096
-    base_mu: float = 0.5
-    max_mu: float = 1.15
-
-    def mu(self, image_tokens: int) -> float:
-        slope = (self.max_mu - self.base_mu) / (self.max_tokens - self.base_tokens)
-        return image_tokens * slope + (self.base_mu - slope * self.base_tokens)
+from onereward.flow.shift import Shift
 
 
 def shifted_times(steps: int, image_tokens: int, shift: Shift | None = None) -> Tensor:

@@ -5,18 +5,27 @@ C token channels, T text tokens, D text width. The transformer sees, token by to
 the image with the hole blanked, and the mask itself, in that order.
 """
 
+import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    FirstBlockCacheConfig,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+)
 from einops import rearrange
 from torch import Generator, Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from onereward.flow.sample import denoise
-from onereward.flow.schedule import Shift, shifted_times
+from onereward.flow.schedule import shifted_times
+from onereward.flow.shift import Shift
 from onereward.models.contract import Contract
 from onereward.seeds import torch_generator
 
@@ -39,6 +48,9 @@ class Text:
             tokens_BTD=torch.cat([text.tokens_BTD for text in texts]),
             pooled_BD=torch.cat([text.pooled_BD for text in texts]),
         )
+
+    def to(self, device: torch.device) -> "Text":
+        return Text(tokens_BTD=self.tokens_BTD.to(device), pooled_BD=self.pooled_BD.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +104,10 @@ class FillCondition:
 class FluxFill:
     """A FLUX Fill editor (an `Editor`) of ordinary parts; the contract gives what a call leaves open.
 
-    The parts are put in eval mode and, the transformer apart, frozen.
+    The parts are put in eval mode and, the transformer apart, frozen. `dtype` is what texts, draws and the
+    transformer's input have (default: as T5), `device` where parts compute that do not stay there (default: where the
+    VAE lies), `cache` the threshold of `Execution.cache` for `repaint`. A shift in the contract wins over the
+    scheduler's. Raises ValueError for a schedule that FLUX editors do not use.
     """
 
     def __init__(
@@ -106,23 +121,56 @@ class FluxFill:
         tokenizer_2: T5Tokenizer,
         scheduler: FlowMatchEulerDiscreteScheduler,
         contract: Contract,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+        cache: float | None = None,
     ) -> None:
         self.transformer: nn.Module = transformer.eval()
         self.vae = vae.eval().requires_grad_(False)
-        self.text_encoder = text_encoder.eval().requires_grad_(False)
-        self.text_encoder_2 = text_encoder_2.eval().requires_grad_(False)
+        encoders = [encoder.eval().requires_grad_(False) for encoder in (text_encoder, text_encoder_2)]
+        self._text_encoders: list[Any] | None = encoders
         self.tokenizer = tokenizer
         self.tokenizer_2 = tokenizer_2
-        self.scheduler = scheduler
-        self.contract = contract
+        self.shift = contract.shift or shift_of(scheduler)
+        self.scheduler = with_shift(scheduler, self.shift)
+        self.contract = replace(contract, shift=self.shift)
+        self.cache = cache
         self.vae_scale_factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self._embeds_guidance: bool = transformer.config.guidance_embeds
-        self.shift = _shift_of(scheduler)
+        self._dtype: torch.dtype = dtype or text_encoder_2.dtype
+        self._device = device
+        self._kept_texts: dict[str, Text] = {}
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = next(self.vae.parameters()).device
+        """Where it computes, and where what it returns lies."""
+        device: torch.device = self._device or next(self.vae.parameters()).device
         return device
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        return self._text_encoder(0)
+
+    @property
+    def text_encoder_2(self) -> T5EncoderModel:
+        return self._text_encoder(1)
+
+    @torch.no_grad()
+    def keep_texts(self, prompts: Sequence[str]) -> None:
+        """Encode the prompts, each alone, and keep them in the computer's memory: later they need no text encoder."""
+        for prompt in prompts:
+            if prompt not in self._kept_texts:
+                self._kept_texts[prompt] = self._encode_text([prompt]).to(torch.device("cpu"))
+
+    def free_text_encoders(self) -> None:
+        """Let the text encoders' memory go; from then on a prompt that was not kept is a ValueError."""
+        self._text_encoders = None
+        hook = getattr(self.transformer, "_hf_hook", None)
+        if hook is not None:  # offloading whole models chains them: this one's hook holds T5
+            hook.prev_module_hook = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.no_grad()
     def encode(
@@ -138,24 +186,18 @@ class FluxFill:
     ) -> FillCondition:
         """Everything about (I_src, M, P) that does not depend on the policy, without gradient.
 
-        `guidance` and `true_cfg` are one number or one a sample; what is None comes from the contract. The blanked
-        image's latents are the mode of the VAE's posterior, or drawn from it by `generators` (one a sample) as the
-        stock pipeline does. Raises ValueError for shapes that do not belong together.
+        `guidance`, `true_cfg` and `negative_prompt` are one value or one a sample; what is None comes from the
+        contract. The blanked image's latents are the mode of the VAE's posterior, or drawn from it by `generators` (one
+        a sample) as the stock pipeline does. Raises ValueError for shapes that do not belong together.
         """
         self._check(image_B3HW, mask_B1HW, prompts)
         batch, (height, width) = len(prompts), image_B3HW.shape[-2:]
         true_cfg_B = self._per_sample(self.contract.true_cfg if true_cfg is None else true_cfg, batch)
         negative = None
         if bool((true_cfg_B > 1).any()):
-            refused = self.contract.negative_prompt if negative_prompt is None else negative_prompt
-            each = [refused] * batch if isinstance(refused, str) else list(refused)
-            if len(each) != batch:
-                raise ValueError(f"got {len(each)} negative prompts for {batch} samples: give one or one a sample")
-            different = list(dict.fromkeys(each))
-            places = torch.tensor([different.index(words) for words in each], device=self.device)
-            negative = self._encode_text(different).select(places)
+            negative = self._negative(negative_prompt, batch)
         return FillCondition(
-            text=self._encode_text(prompts),
+            text=self._text(prompts),
             negative=negative,
             known_BLC=self._encode_known(image_B3HW, mask_B1HW, generators),
             guidance_B=self._per_sample(self.contract.guidance if guidance is None else guidance, batch),
@@ -177,7 +219,7 @@ class FluxFill:
     def velocity(
         self, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, *, transformer: nn.Module | None = None
     ) -> Tensor:
-        """velocity_BLC at time t (one a sample), float32; with true CFG both prompts go through in one batch."""
+        """velocity_BLC at time t (one a sample), float32 (float64 if the model is); true CFG doubles the batch."""
         if transformer is None:
             transformer = self.transformer
         text, negative = condition.text, condition.negative
@@ -190,11 +232,11 @@ class FluxFill:
         return negative_BLC + condition.true_cfg_B[:, None, None] * (positive_BLC - negative_BLC)
 
     def decode(self, latents_BLC: Tensor, condition: FillCondition) -> Tensor:
-        """image_B3HW in [-1, 1], float32 (not clamped); differentiable."""
+        """image_B3HW in [-1, 1], float32 (float64 if the VAE is), not clamped; differentiable."""
         latents_BchW = _unpack(latents_BLC, condition.height // self.vae_scale_factor // 2)
         scaled = latents_BchW / self.vae.config.scaling_factor + self.vae.config.shift_factor
         image_B3HW: Tensor = self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0]
-        return image_B3HW.float()
+        return _precise(image_B3HW)
 
     @torch.no_grad()
     def repaint(
@@ -218,8 +260,8 @@ class FluxFill:
         only its draw is made. `on_step` is called after each of the steps.
         """
         shape = self._latent_shape(*image_B3HW.shape[-2:])
-        draws = [[torch.randn(shape, generator=g, dtype=self.text_encoder_2.dtype) for _ in "12"] for g in generators]
-        noise_BLC = _pack(torch.stack([noise for _, noise in draws])).to(self.device, torch.float32)
+        draws = [[torch.randn(shape, generator=g, dtype=self._dtype) for _ in "12"] for g in generators]
+        noise_BLC = _precise(_pack(torch.stack([noise for _, noise in draws])).to(self.device))
         noise_BLC = noise_BLC * self._per_sample(noise_scale, len(prompts))[:, None, None]
         condition = self.encode(
             image_B3HW,
@@ -238,7 +280,23 @@ class FluxFill:
                 on_step()
             return velocity_BLC
 
-        return self.decode(denoise(velocity, noise_BLC, times), condition)
+        with self._cached():
+            latents_BLC = denoise(velocity, noise_BLC, times)
+        return self.decode(latents_BLC, condition)
+
+    @contextmanager
+    def _cached(self) -> Iterator[None]:
+        """diffusers' first-block cache, if asked for: on for one batch of images, so that no state outlives it."""
+        if self.cache is None:
+            yield
+            return
+        transformer: Any = self.transformer
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=self.cache))
+        try:
+            with transformer.cache_context("repaint"):
+                yield
+        finally:
+            transformer.disable_cache()
 
     def _predict(
         self, transformer: nn.Module, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, text: Text
@@ -254,13 +312,37 @@ class FluxFill:
             img_ids=self._token_positions(condition).to(latents_BLC.device, dtype),
             return_dict=False,
         )[0]
-        return prediction.float()
+        return _precise(prediction)
 
     def _token_positions(self, condition: FillCondition) -> Tensor:
         """(0, row, column) of each latent token, L x 3."""
         pixels = 2 * self.vae_scale_factor
         rows, columns = torch.arange(condition.height // pixels), torch.arange(condition.width // pixels)
         return torch.cartesian_prod(torch.zeros(1, dtype=torch.long), rows, columns)
+
+    def _negative(self, asked: str | Sequence[str] | None, batch: int) -> Text:
+        """The prompts to steer away from, each encoded once."""
+        refused = self.contract.negative_prompt if asked is None else asked
+        listed = [refused] * batch if isinstance(refused, str) else list(refused)
+        if len(listed) != batch:
+            raise ValueError(f"got {len(listed)} negative prompts for {batch} samples: give one, or one a sample")
+        different = list(dict.fromkeys(listed))
+        which = torch.tensor([different.index(prompt) for prompt in listed], device=self.device)
+        return self._text(different).select(which)
+
+    def _text(self, prompts: Sequence[str]) -> Text:
+        """The prompts encoded, or as kept if all of them are."""
+        unknown = [prompt for prompt in prompts if prompt not in self._kept_texts]
+        if not unknown:
+            return Text.concat([self._kept_texts[prompt] for prompt in prompts]).to(self.device)
+        if self._text_encoders is None:
+            raise ValueError(f"the text encoders were freed, and the prompt {unknown[0]!r} was not kept before")
+        return self._encode_text(prompts)
+
+    def _text_encoder(self, index: int) -> Any:
+        if self._text_encoders is None:
+            raise ValueError("the text encoders were freed: load the editor again")
+        return self._text_encoders[index]
 
     def _encode_text(self, prompts: Sequence[str]) -> Text:
         clip = self.text_encoder(self._token_ids(self.tokenizer, prompts, self.tokenizer.model_max_length))
@@ -269,8 +351,7 @@ class FluxFill:
             if len(self.tokenizer_2(prompt).input_ids) > length:
                 logger.warning("the prompt is cut after %d tokens: %s", length, prompt)
         t5 = self.text_encoder_2(self._token_ids(self.tokenizer_2, prompts, length))
-        dtype = self.text_encoder_2.dtype
-        return Text(tokens_BTD=t5[0].to(dtype), pooled_BD=clip.pooler_output.to(dtype))
+        return Text(tokens_BTD=t5[0].to(self._dtype), pooled_BD=clip.pooler_output.to(self._dtype))
 
     def _token_ids(self, tokenizer: CLIPTokenizer | T5Tokenizer, prompts: Sequence[str], length: int) -> Tensor:
         """FLUX pads both to a fixed length and masks nothing."""
@@ -279,14 +360,13 @@ class FluxFill:
         return ids_BT.to(self.device)
 
     def _encode_known(self, image_B3HW: Tensor, mask_B1HW: Tensor, generators: Sequence[Generator] | None) -> Tensor:
-        dtype = self.text_encoder_2.dtype
         image, mask = image_B3HW.to(self.device), mask_B1HW.to(self.device, torch.float32)
         posterior = self.vae.encode((image * (1 - mask)).to(self.vae.dtype)).latent_dist
         latents = posterior.mode() if generators is None else posterior.sample(list(generators))
         latents = (latents - self.vae.config.shift_factor) * self.vae.config.scaling_factor
         f = self.vae_scale_factor
         mask_Bchw = rearrange(mask, "B 1 (h fh) (w fw) -> B (fh fw) h w", fh=f, fw=f)
-        return torch.cat([_pack(latents), _pack(mask_Bchw)], dim=2).to(dtype)
+        return torch.cat([_pack(latents), _pack(mask_Bchw)], dim=2).to(self._dtype)
 
     def _latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return self.vae.config.latent_channels, height // self.vae_scale_factor, width // self.vae_scale_factor
@@ -306,7 +386,7 @@ class FluxFill:
             raise ValueError(f"got an image of {height}x{width}, expected multiples of {multiple}: resize or pad it")
 
 
-def _shift_of(scheduler: FlowMatchEulerDiscreteScheduler) -> Shift:
+def shift_of(scheduler: FlowMatchEulerDiscreteScheduler) -> Shift:
     """The scheduler's resolution shift; raises ValueError for a schedule that FLUX editors do not use."""
     config = scheduler.config
     others = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "shift_terminal", "invert_sigmas")
@@ -319,6 +399,24 @@ def _shift_of(scheduler: FlowMatchEulerDiscreteScheduler) -> Shift:
         base_mu=config.base_shift,
         max_mu=config.max_shift,
     )
+
+
+def with_shift(scheduler: FlowMatchEulerDiscreteScheduler, shift: Shift) -> FlowMatchEulerDiscreteScheduler:
+    """The scheduler itself if its shift is that, else one like it with that shift; ValueError as `shift_of`."""
+    if shift_of(scheduler) == shift:
+        return scheduler
+    return FlowMatchEulerDiscreteScheduler.from_config(
+        scheduler.config,
+        base_image_seq_len=shift.base_tokens,
+        max_image_seq_len=shift.max_tokens,
+        base_shift=shift.base_mu,
+        max_shift=shift.max_mu,
+    )
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """float32, or float64 if it is that already."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _pack(latents_Bchw: Tensor) -> Tensor:

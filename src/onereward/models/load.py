@@ -1,20 +1,52 @@
 """Editors from and to ordinary diffusers folders: `toy`, a folder, a Hub repository, or a transformer on a base."""
 
 import shutil
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
-from diffusers import FluxFillPipeline, FluxTransformer2DModel
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    FluxFillPipeline,
+    FluxTransformer2DModel,
+    GGUFQuantizationConfig,
+    PipelineQuantizationConfig,
+)
+from huggingface_hub import hf_hub_download, is_offline_mode
+from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
 from torch import nn
 
 from onereward.models.contract import CONTRACT_FILE, RELEASED, Contract, read_contract, save_contract
-from onereward.models.flux_fill import FluxFill
+from onereward.models.execution import Execution
+from onereward.models.flux_fill import FluxFill, shift_of, with_shift
+from onereward.models.hub import access_refused, not_found
+from onereward.models.lora import diffusers_tensors, merge_lora, read_lora
 from onereward.models.names import resolve
+from onereward.models.placement import bits_and_bytes, check_execution, place
 from onereward.models.quiet import quietly
 
 FLUX_FILL = "black-forest-labs/FLUX.1-Fill-dev"
+
+_GGUF = ".gguf"
+_SINGLE_FILES = (".safetensors", ".sft", _GGUF)
+_FULL = {torch.float64, torch.float32, torch.bfloat16, torch.float16}
+_EXACTLY = Execution()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """`load_flux_fill` with all but the name settled: hashable, and picklable for worker processes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    base: str | None = None
+    lora: str | None = None
+    execution: Execution = _EXACTLY
+
+    def __call__(self, name_or_path: str) -> FluxFill:
+        return load_flux_fill(name_or_path, **vars(self))
 
 
 def load_flux_fill(
@@ -24,34 +56,55 @@ def load_flux_fill(
     lora: str | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    execution: Execution = _EXACTLY,
 ) -> FluxFill:
     """The editor behind `toy`, a pipeline folder, a Hub repository id, or a transformer's folder or `repo:subfolder`.
 
-    A transformer alone takes its other parts from the pipeline `base` (default: FLUX.1-Fill-dev). `lora` names a file,
-    folder or repository in diffusers' format and is merged into the weights. The contract is the editor's own if it
-    has one, else the published one, else its base's. Raises ValueError if no editor lies there.
+    A transformer can also be one file under FLUX's original names (`.safetensors`, `.sft`, `.gguf`; on the Hub
+    `repo:file`). Alone it takes its other parts from the pipeline `base` (default: FLUX.1-Fill-dev). `lora` names a
+    file, folder or repository (see `read_lora`); it is merged into the weights, or kept beside quantized ones. The
+    contract is the LoRA's or the editor's own if it has one, else the published one, else its base's. Raises ValueError
+    if no editor lies there or if the device cannot do what `execution` asks.
     """
-    source, subfolder = _split(resolve(name_or_path, "editor"))
-    lone = subfolder is not None or base is not None or _is_lone_transformer(source)
-    pipeline_source = (base or FLUX_FILL) if lone else source
-    pipeline_source = resolve(pipeline_source, "editor")
+    device = torch.device(device)
+    source = _Source.of(name_or_path, base)
+    check_execution(execution, device, is_gguf=source.is_file and source.what.endswith(_GGUF))
     try:
         with quietly():
-            parts: dict[str, nn.Module] = {}
-            if lone:
-                parts["transformer"] = FluxTransformer2DModel.from_pretrained(source, subfolder=subfolder, dtype=dtype)
-            pipeline = FluxFillPipeline.from_pretrained(pipeline_source, dtype=dtype, **parts)
+            source.check_there()
+            pipeline = _pipeline(source, execution, dtype)
             if lora is not None:
-                pipeline.load_lora_weights(lora)
-                pipeline.fuse_lora()
-                pipeline.unload_lora_weights()
+                _add_lora(pipeline, lora)
+        contract = _contract_of(source, lora)
+        for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+            _copy_to_fresh_memory(part)
+        place(pipeline, execution, device, dtype)
     except (OSError, ValueError) as error:
-        raise ValueError(_cannot_load(name_or_path, pipeline_source, lora, error)) from error
-    for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
-        _copy_to_fresh_memory(part)
-    pipeline.to(device)
-    contract = _contract_of(source, subfolder) or _contract_of(pipeline_source, None) or Contract()
-    return FluxFill(**pipeline.components, contract=contract)
+        raise ValueError(_cannot_load(name_or_path, source, lora, error)) from error
+    return FluxFill(
+        **pipeline.components,
+        contract=contract,
+        dtype=dtype,
+        device=device if execution.offload else None,
+        cache=execution.cache,
+    )
+
+
+def load_contract(name_or_path: str, *, base: str | None = None, lora: str | None = None) -> Contract:
+    """The contract of the editor that `load_flux_fill` would load, its shift filled in, without loading any weights.
+
+    Raises ValueError as `load_flux_fill` does.
+    """
+    source = _Source.of(name_or_path, base)
+    try:
+        source.check_there()
+        contract = _contract_of(source, lora)
+        if contract.shift is not None:
+            return contract
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(source.pipeline, subfolder="scheduler")
+        return replace(contract, shift=shift_of(scheduler))
+    except (OSError, ValueError) as error:
+        raise ValueError(_cannot_load(name_or_path, source, lora, error)) from error
 
 
 def save_editor(
@@ -63,29 +116,116 @@ def save_editor(
 ) -> None:
     """Write a whole pipeline folder with the contract beside it, for `load_flux_fill` and `FluxFillPipeline` alike.
 
-    `transformer` and `contract` replace the editor's own. The folder appears under its name only when it is complete;
-    raises FileExistsError if something is there already.
+    `transformer` and `contract` replace the editor's own; the scheduler written agrees with the contract's shift. The
+    folder appears under its name only when it is complete. Raises FileExistsError if something is there already,
+    ValueError for quantized weights and for an editor whose text encoders were freed.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists already: name another folder or remove it")
+    transformer = editor.transformer if transformer is None else transformer
+    contract = editor.contract if contract is None else contract
+    shift = contract.shift or editor.shift
+    parts = {"transformer": transformer, "text_encoder": editor.text_encoder, "text_encoder_2": editor.text_encoder_2}
+    if any(_is_quantized(part) for part in parts.values()):
+        raise ValueError("the editor's weights are quantized: load it without, and save that")
+    pipeline = FluxFillPipeline(
+        **parts,
+        vae=editor.vae,
+        tokenizer=editor.tokenizer,
+        tokenizer_2=editor.tokenizer_2,
+        scheduler=with_shift(editor.scheduler, shift),
+    )
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pipeline = FluxFillPipeline(
-        transformer=editor.transformer if transformer is None else transformer,
-        vae=editor.vae,
-        text_encoder=editor.text_encoder,
-        tokenizer=editor.tokenizer,
-        text_encoder_2=editor.text_encoder_2,
-        tokenizer_2=editor.tokenizer_2,
-        scheduler=editor.scheduler,
-    )
     try:
         with quietly():
             pipeline.save_pretrained(partial)
-        save_contract(partial, editor.contract if contract is None else contract)
+        save_contract(partial, replace(contract, shift=shift))
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Where an editor's parts lie: in `pipeline`, and the transformer in `name` if that is another place.
+
+    `inside` is what of `name` the transformer is: a subfolder, or a file of a Hub repository.
+    """
+
+    name: str
+    inside: str | None
+    pipeline: str
+
+    @staticmethod
+    def of(name_or_path: str, base: str | None) -> "_Source":
+        name, inside = _split(resolve(name_or_path, "editor"))
+        source = _Source(name=name, inside=inside, pipeline=name)
+        if base is None and inside is None and not source.is_file and not _is_lone_transformer(name):
+            return source
+        return replace(source, pipeline=resolve(base or FLUX_FILL, "editor"))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the pipeline there has its own transformer."""
+        return self.pipeline == self.name and self.inside is None
+
+    @property
+    def is_file(self) -> bool:
+        return self.what.endswith(_SINGLE_FILES) and not Path(self.what).is_dir()
+
+    @property
+    def what(self) -> str:
+        return self.inside or self.name
+
+    def check_there(self) -> None:
+        """Asks the Hub for a small file of each repository, so that its refusal is met before long work."""
+        if not Path(self.pipeline).is_dir():
+            hf_hub_download(self.pipeline, "model_index.json")
+        if not self.is_whole and not self.is_file and not Path(self.name).is_dir():
+            hf_hub_download(self.name, "config.json", subfolder=self.inside)
+
+    def local_file(self) -> str:
+        """The single file, fetched if it lies on the Hub."""
+        return self.name if self.inside is None else str(hf_hub_download(self.name, self.inside))
+
+
+def _pipeline(source: _Source, execution: Execution, dtype: torch.dtype) -> FluxFillPipeline:
+    small = bits_and_bytes(execution, dtype)
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": is_offline_mode()}
+    parts: dict[str, nn.Module] = {}
+    if not source.is_whole:
+        parts["transformer"] = _transformer(source, {**options, **_quantized(small.pop("transformer", None))})
+    if small:
+        options |= _quantized(PipelineQuantizationConfig(quant_mapping=small))
+    return FluxFillPipeline.from_pretrained(source.pipeline, **parts, **options)
+
+
+def _transformer(source: _Source, options: dict[str, Any]) -> FluxTransformer2DModel:
+    if not source.is_file:
+        return FluxTransformer2DModel.from_pretrained(source.name, subfolder=source.inside, **options)
+    file = source.local_file()
+    if file.endswith(_GGUF):
+        options |= _quantized(GGUFQuantizationConfig(compute_dtype=options["dtype"]))
+    return FluxTransformer2DModel.from_single_file(file, config=source.pipeline, subfolder="transformer", **options)
+
+
+def _quantized(config: object | None) -> dict[str, Any]:
+    return {} if config is None else {"quantization_config": config}
+
+
+def _add_lora(pipeline: FluxFillPipeline, name: str) -> None:
+    """Merge the LoRA; quantized weights keep their values, and it works beside them."""
+    lora = read_lora(name)
+    if _is_quantized(pipeline.transformer):
+        tensors = diffusers_tensors(lora)
+        pipeline.load_lora_weights({f"transformer.{key}": tensor for key, tensor in tensors.items()})
+    else:
+        merge_lora(pipeline.transformer, lora)
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    return not {parameter.dtype for parameter in module.parameters()} <= _FULL
 
 
 def _split(name: str) -> tuple[str, str | None]:
@@ -100,30 +240,45 @@ def _is_lone_transformer(source: str) -> bool:
     return (Path(source) / "config.json").exists() and not (Path(source) / "model_index.json").exists()
 
 
-def _contract_of(source: str, subfolder: str | None) -> Contract | None:
+def _contract_of(source: _Source, lora: str | None) -> Contract:
+    """The first that there is: the LoRA's, the transformer's, its base's, the default."""
+    places = [*([_split(lora)] if lora is not None else []), (source.name, source.inside), (source.pipeline, None)]
+    found = (_contract_at(name, inside) for name, inside in places)
+    return next((contract for contract in found if contract is not None), Contract())
+
+
+def _contract_at(name: str, inside: str | None) -> Contract | None:
     """The contract file beside the weights, in a folder or on the Hub, or the published contract of the repository."""
-    if Path(source).is_dir():
-        file = Path(source, subfolder or "", CONTRACT_FILE)
+    path = Path(name, inside or "")
+    if path.exists():
+        file = (path if path.is_dir() else path.parent) / CONTRACT_FILE
         return read_contract(file) if file.exists() else None
+    if inside is not None and inside.endswith(_SINGLE_FILES):
+        inside = str(PurePosixPath(inside).parent)
     try:
-        return read_contract(Path(hf_hub_download(source, CONTRACT_FILE, subfolder=subfolder)))
-    except EntryNotFoundError:
-        return RELEASED.get(source)
+        return read_contract(Path(hf_hub_download(name, CONTRACT_FILE, subfolder=inside)))
+    except (EntryNotFoundError, OfflineModeIsEnabled):
+        return RELEASED.get(name)
 
 
 def _copy_to_fresh_memory(module: nn.Module) -> None:
     """Leave the file's memory map: misaligned weights change the last bits of a product."""
     for tensor in (*module.parameters(), *module.buffers()):
-        tensor.data = tensor.data.clone()
+        if tensor.dtype in _FULL:
+            tensor.data = tensor.data.clone()
 
 
-def _cannot_load(name: str, pipeline_source: str, lora: str | None, error: Exception) -> str:
-    tried = [
+def _cannot_load(name: str, source: _Source, lora: str | None, error: Exception) -> str:
+    tried: Sequence[str] = [
         name,
-        *([f"base {pipeline_source}"] if pipeline_source != name else []),
+        *([f"base {source.pipeline}"] if not source.is_whole else []),
         *([f"LoRA {lora}"] if lora else []),
     ]
+    refused = access_refused(error)
+    if refused is not None:
+        return f"cannot load an editor from {', '.join(tried)}: {refused}"
+    reason = not_found(error) or (str(error).splitlines() or [type(error).__name__])[0]
     return (
-        f"cannot load an editor from {', '.join(tried)}: {str(error).splitlines()[0]}; expected 'toy', a folder that "
-        f"FluxFillPipeline loads, a Hub repository id such as {FLUX_FILL}, or REPO:SUBFOLDER of a transformer"
+        f"cannot load an editor from {', '.join(tried)}: {reason}; expected 'toy', a folder that "
+        f"FluxFillPipeline loads, a Hub repository id such as {FLUX_FILL}, REPO:SUBFOLDER of a transformer, or its file"
     )

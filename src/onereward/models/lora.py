@@ -99,7 +99,7 @@ def merge_lora(transformer: FluxTransformer2DModel, lora: Lora, scale: float = 1
 
     Raises ValueError, and changes nothing, for modules that the transformer lacks or that have another shape.
     """
-    modules = dict(transformer.named_modules())
+    modules = {name: module for name, module in transformer.named_modules() if hasattr(module, "weight")}
     lacking = sorted({*lora.layers, *lora.norms} - set(modules))
     if lacking:
         raise ValueError(f"the LoRA is for another transformer: this one has no {_listed(lacking)}")
@@ -119,7 +119,7 @@ def merge_lora(transformer: FluxTransformer2DModel, lora: Lora, scale: float = 1
             _add(bias, layer.bias_O, scale)
     for name, norm in lora.norms.items():
         weight = modules[name].weight
-        _add(weight, _working(norm, weight) - _working(weight, weight), scale)
+        weight.copy_(torch.lerp(_working(weight, weight), _working(norm, weight), scale))
 
 
 @torch.no_grad()

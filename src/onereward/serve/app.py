@@ -1,17 +1,14 @@
-"""The HTTP API: edits in as JSON or forms, their progress, images and recipes out. Every error is a sentence in JSON."""
+"""The HTTP API: edits in as JSON or forms; progress, images and recipes out; every error is a sentence in JSON."""
 
 import asyncio
-import json
-import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
@@ -27,8 +24,6 @@ from onereward.models.contract import Contract
 from onereward.serve.bodies import EditBody, body_schemas, job_of_form, job_of_json, told
 from onereward.serve.guard import Guard
 from onereward.serve.queue import EditQueue, NotDoneError, QueueFullError, State, Status, UnknownEditError
-
-logger = logging.getLogger(__name__)
 
 _BODIES_AT_ONCE = 8
 """Bodies read at a time; others wait in their sockets, so that memory is bounded."""
@@ -79,6 +74,107 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class _InMemoryParser(MultiPartParser):
+    """Starlette's parser, which would write files of over a megabyte to disk."""
+
+    spool_max_size = 2**62
+
+
+async def _job_in(request: Request) -> EditJob:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind == b"application/json":
+        return await run_in_threadpool(job_of_json, await request.body())
+    if kind != b"multipart/form-data":
+        raise HTTPException(415, "send the edit as application/json or as multipart/form-data")
+    if options.get(b"charset", b"utf-8").lower() != b"utf-8":
+        raise ValueError("the form must be in UTF-8")
+    return await run_in_threadpool(job_of_form, await _fields_in(request))
+
+
+async def _fields_in(request: Request) -> dict[str, str]:
+    """The fields of a form, its pictures as data: URLs."""
+    fields: dict[str, str] = {}
+    async with aclosing(request.stream()) as stream:
+        parser = _InMemoryParser(
+            request.headers, stream, max_files=2, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
+        )
+        form = await parser.parse()
+    for name, value in form.multi_items():
+        if name in fields:
+            raise ValueError(f"the form has the field {name[:50]!r} twice: send it once")
+        if (name in ("image", "mask")) is isinstance(value, str):
+            wanted = f"a file, such as curl -F {name}=@photo.png" if isinstance(value, str) else "text, not a file"
+            raise ValueError(f"the field {name[:50]!r} of the form must be {wanted}")
+        fields[name] = value if isinstance(value, str) else data_url(await value.read())
+    return fields
+
+
+async def _events(queue: EditQueue, edit_id: str) -> AsyncIterator[str]:
+    try:
+        async for status in queue.follow(edit_id):
+            yield f"event: status\ndata: {EditStatus.of(status).model_dump_json()}\n\n"
+    except UnknownEditError:
+        return  # deleted since the route looked
+
+
+def _bearer_of(token: str) -> Callable[..., None]:
+    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]) -> None:
+        if given is None or not is_token(given.credentials, token):
+            raise HTTPException(
+                401, "send the server's token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+            )
+
+    return check
+
+
+_Handler = Callable[[Request, Exception], JSONResponse]
+
+
+def _refusal(code: int, headers: Mapping[str, str]) -> _Handler:
+    def refuse(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": _plain(error)}, code, headers)
+
+    return refuse
+
+
+def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"detail": told(error.errors())}, 422)
+
+
+def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "unexpected error: the server's log says more"}, 500)
+
+
+_REFUSALS: tuple[tuple[type[Exception], _Handler], ...] = (
+    (UnknownEditError, _refusal(404, {})),
+    (NotDoneError, _refusal(409, {})),
+    (QueueFullError, _refusal(429, {"Retry-After": _RETRY_SECONDS})),
+    (ClientDisconnect, _refusal(400, {})),  # nobody reads it
+    (RequestValidationError, _invalid),
+    (Exception, _unexpected),
+)
+
+
+def _plain(error: Exception) -> str:
+    """An error's words, of a length and in characters that a response can have."""
+    words = error.message if isinstance(error, MultiPartException) else str(error)
+    return words[:500].encode("utf-8", "backslashreplace").decode()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's schema and, what it has no words for, the two forms that a new edit may take."""
+    if app.openapi_schema is None:
+        schema = FastAPI.openapi(app)
+        as_json, as_form = body_schemas()
+        schema["components"]["schemas"] |= as_json.pop("$defs")
+        schema["paths"]["/v1/edits"]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": as_json}, "multipart/form-data": {"schema": as_form}},
+        }
+    return FastAPI.openapi(app)
+
+
 def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": Problem} for code in codes}
 
@@ -119,7 +215,9 @@ async def submit_edit(request: Request, response: Response, queue: Queue) -> Edi
                 job = await _job_in(request)
             status = await run_in_threadpool(queue.submit, job)
         except TimeoutError:
-            raise HTTPException(408, f"the body took over {_BODY_SECONDS:.0f} seconds: send a smaller picture") from None
+            raise HTTPException(
+                408, f"the body took over {_BODY_SECONDS:.0f} seconds: send a smaller picture"
+            ) from None
         except (ValueError, MultiPartException) as error:
             raise HTTPException(422, _plain(error)) from None
     answer = EditStatus.of(status)
@@ -151,7 +249,9 @@ async def cancel_edit(edit_id: str, queue: Queue) -> EditStatus:
     responses={
         200: {
             "description": "The edited image.",
-            "content": {f"image/{kind}": {"schema": {"type": "string", "format": "binary"}} for kind in _MEDIA},
+            "content": {
+                f"image/{kind}": {"schema": {"type": "string", "format": "binary"}} for kind in ("png", "webp", "jpeg")
+            },
         },
         **_problems(404, 409, 422),
     },
@@ -208,15 +308,15 @@ def create_app(queue: EditQueue, *, token: str | None = None) -> FastAPI:
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         responses=_problems(403, 413, 415),
+        separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.queue = queue
     app.state.bodies = asyncio.Semaphore(_BODIES_AT_ONCE)
     app.include_router(_api, dependencies=[] if token is None else [Depends(_bearer_of(token))])
     app.get("/healthz")(read_health)
-    for kind, code, headers in _REFUSALS:
-        app.add_exception_handler(kind, _refusal(code, headers))
-    app.add_exception_handler(RequestValidationError, _invalid)
+    for kind, handler in _REFUSALS:
+        app.add_exception_handler(kind, handler)
     app.add_middleware(Guard, limits=queue.limits, local_only=token is None)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

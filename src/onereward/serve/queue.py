@@ -5,6 +5,7 @@ may be called from any thread. Torch-free; the editor brings it.
 """
 
 import asyncio
+import io
 import logging
 import secrets
 import threading
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from onereward.edit.jobs import EditJob, Recipe, digest_of
-from onereward.edit.pictures import encode_picture
+from onereward.edit.pictures import encode_picture, mode_in_file, read_picture
 from onereward.models.contract import Contract
 from onereward.serve.limits import Limits
 from onereward.serve.uploads import check_pictures
@@ -168,6 +169,18 @@ class EditQueue:
             if edit.result is None:
                 raise NotDoneError(f"the edit is {edit.state} and has no image{': wait' * (not edit.state.is_final)}")
             return edit.result
+
+    def image(self, edit_id: str, suffix: str = ".png") -> bytes:
+        """A finished edit's image as a file of a format in `edit.pictures.FORMATS`; blocks while it is encoded.
+
+        Raises what `result` does, and ValueError for an image that the format cannot hold.
+        """
+        png = self.result(edit_id).png
+        if suffix == ".png":
+            return png
+        with self._decoding:
+            edited = read_picture(io.BytesIO(png), "the image")
+            return encode_picture(edited, suffix, mode_in_file(edited, suffix))
 
     def cancel(self, edit_id: str) -> Status:
         """End an edit that is not finished, a running one at its next sampling step; raises UnknownEditError."""

@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from onereward.edit.jobs import EditJob
 from onereward.store.images import image_size
@@ -34,7 +34,7 @@ def _size_of(source: str, name: str, most_pixels: int) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
             _check_size(image.size, name, most_pixels)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError(f"cannot read {name}: it is no PNG, JPEG or WebP file") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} is too large: {error}") from error

@@ -1,0 +1,113 @@
+"""`onereward serve`: an editor behind an HTTP API, with a queue and, if asked for, a page to try it on."""
+
+import argparse
+import json
+import os
+import socket
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onereward.edit.editor import ImageEditor
+    from onereward.serve.limits import Limits
+
+HELP = "answer edits over HTTP, one after the other"
+EXAMPLE = """
+onereward serve --editor toy --port 8000
+curl -F image=@photo.png -F mask=@mask.png -F task=fill -F prompt="a red star" http://127.0.0.1:8000/v1/edits
+curl http://127.0.0.1:8000/v1/edits/ID
+curl -o edited.png http://127.0.0.1:8000/v1/edits/ID/image
+"""
+
+_TOKEN_VARIABLE = "ONEREWARD_TOKEN"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Editor, address, token, limits."""
+    parser.add_argument("--editor", required=True, metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
+    parser.add_argument("--base", metavar="REPO", help="pipeline that lends a lone transformer its other parts")
+    parser.add_argument("--lora", metavar="PATH", help="LoRA to merge into the editor")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; another needs a token (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port, 0 for any free one (default: %(default)s)")
+    parser.add_argument(
+        "--token", metavar="TEXT", help=f"what requests must bear (default: ${_TOKEN_VARIABLE}, or none)"
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--max-upload", type=float, default=32, metavar="MB", help="of a request (default: %(default)s)"
+    )
+    limits.add_argument(
+        "--max-pixels",
+        type=int,
+        default=2**25,
+        metavar="N",
+        help="of a picture or extended canvas (default: %(default)s)",
+    )
+    limits.add_argument("--queue", type=int, default=16, metavar="N", help="edits that may wait (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check what was given, load the editor, answer until interrupted."""
+    try:
+        from onereward.serve.app import create_app
+        from onereward.serve.server import serve
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("onereward"):
+            raise
+        raise OSError(f"serving needs the library {error.name!r}: pip install 'onereward[web]'") from error
+    from onereward.edit.jobs import Recipe
+    from onereward.serve.queue import EditQueue
+
+    token, limits = _token(args), _limits(args)
+    with _bound(args.host, args.port) as listener:
+        recipe = partial(Recipe, editor=args.editor, base=args.base, lora=args.lora)
+        with EditQueue(_load(args), recipe=recipe, limits=limits) as queue:
+            app = create_app(queue, token=token)
+            listener.listen()
+            url = _url_of(listener)
+            print(json.dumps({"url": url}) if args.json else f"listening on {url}", flush=True)
+            serve(app, queue, listener)
+
+
+def _load(args: argparse.Namespace) -> "ImageEditor":
+    from onereward.edit.editor import load_editor
+
+    return load_editor(args.editor, base=args.base, lora=args.lora)
+
+
+def _token(args: argparse.Namespace) -> str | None:
+    """The token, if there is one; raises ValueError if the host needs one or no header can bear it."""
+    from onereward.serve.guard import is_loopback
+
+    token = os.environ.get(_TOKEN_VARIABLE) if args.token is None else args.token
+    if token is None and not is_loopback(args.host):
+        raise ValueError(f"--host {args.host} is open to others: give a --token, or set {_TOKEN_VARIABLE}")
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("the token must be ASCII letters, digits or signs, without a space")
+    return token
+
+
+def _limits(args: argparse.Namespace) -> "Limits":
+    from onereward.serve.limits import Limits
+
+    return Limits(upload=int(args.max_upload * 2**20), pixels=args.max_pixels, waiting=args.queue)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has the address, so that a taken one is said before a large editor is loaded."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; name another --port") from error
+    return listener
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family is socket.AF_INET6 else f"http://{host}:{port}"

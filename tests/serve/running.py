@@ -1,0 +1,38 @@
+"""A real `onereward serve` in its own process, for tests that must not share one with it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A server that listens: its URL, process and the file with what it said on stderr."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def memory(self) -> int:
+        """Resident bytes of its process."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+
+@contextmanager
+def running(editor: str, log: Path, *options: str) -> Iterator[Running]:
+    command = [sys.executable, "-m", "onereward", "serve", "--editor", editor, "--port", "0", "--json", *options]
+    with log.open("w") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert said, log.read_text()
+            yield Running(url=json.loads(said)["url"], process=process, log=log)
+        finally:
+            process.terminate()
+            process.wait(20)
