@@ -1,9 +1,12 @@
 """Editors from and to folders: a pipeline, a transformer on a base, a LoRA; the contract travels with the weights."""
 
 import errno
-import json
+import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import numpy
 import pytest
 import torch
@@ -11,11 +14,14 @@ from diffusers import FluxFillPipeline, FluxTransformer2DModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from onereward.flow.shift import Shift
-from onereward.models.contract import RELEASED, Contract, read_contract
-from onereward.models.load import load_flux_fill, save_editor
-from onereward.terms import Task
+from onereward.models.contract import Contract, save_contract
+from onereward.models.execution import Execution
+from onereward.models.flux_fill import FluxFill
+from onereward.models.flux_names import to_original
+from onereward.models.load import load_contract, load_flux_fill, save_editor
 from tests.tiny import SEQUENCE_LENGTH, TINY_CONTRACT, tiny_flux_fill_folder
 
 
@@ -100,6 +106,128 @@ def test_a_lora_is_merged(base: Path, tmp_path: Path) -> None:
         assert torch.allclose(merged[name], before[name] + update, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def single_file(base: Path, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The other transformer as ComfyUI users hold it."""
+    state = to_original(FluxTransformer2DModel.from_pretrained(other / "tuned").state_dict())
+    file = tmp_path_factory.mktemp("comfyui") / "flux1-fill-dev.safetensors"
+    save_file(state, file)
+    return file
+
+
+@pytest.mark.parametrize("name", ["flux1-fill-dev.sft", "prefixed.safetensors"])
+def test_a_single_file_takes_the_rest_from_its_base(
+    base: Path, other: Path, single_file: Path, tmp_path: Path, name: str
+) -> None:
+    prefix = "model.diffusion_model." if name.startswith("prefixed") else ""
+    save_file({f"{prefix}{key}": tensor for key, tensor in load_file(single_file).items()}, tmp_path / name)
+    editor = load_flux_fill(str(tmp_path / name), base=str(base), dtype=torch.bfloat16)
+    expected = FluxTransformer2DModel.from_pretrained(other / "tuned", dtype=torch.bfloat16)
+    assert equal(weights(editor.transformer), weights(expected))
+    assert equal(weights(editor.vae), weights(load_flux_fill(str(base), dtype=torch.bfloat16).vae))
+    assert editor.contract == TINY_CONTRACT
+
+
+def test_a_contract_beside_a_single_file_is_its_own(base: Path, single_file: Path, tmp_path: Path) -> None:
+    file = Path(shutil.copy(single_file, tmp_path))
+    own = replace(TINY_CONTRACT, steps=9)
+    save_contract(tmp_path, own)
+    assert load_flux_fill(str(file), base=str(base)).contract == own
+
+
+def test_a_spoilt_single_file_is_one_line(base: Path, single_file: Path, tmp_path: Path) -> None:
+    whole, file = load_file(single_file), tmp_path / "spoilt.safetensors"
+    lacking = {key: tensor for key, tensor in whole.items() if key != "img_in.bias"}
+    spoilt = {
+        "lacks x_embedder.bias": lacking,
+        "'vae' is no module of FLUX": {**whole, "vae.weight": torch.zeros(1)},
+        r"x_embedder.bias of shape \(3,\), expected \(16,\)": {**whole, "img_in.bias": torch.zeros(3)},
+    }
+    for message, tensors in spoilt.items():
+        save_file(tensors, file)
+        with pytest.raises(ValueError, match=rf"cannot load an editor from .*spoilt\.safetensors.*{message}"):
+            load_flux_fill(str(file), base=str(base))
+    file.write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"cannot load an editor from .*header"):
+        load_flux_fill(str(file), base=str(base))
+    with pytest.raises(ValueError, match=r"cannot load an editor from .*gone\.gguf"):
+        load_flux_fill(str(tmp_path / "gone.gguf"), base=str(base))
+
+
+def test_gguf_weights_stay_quantized_and_give_nearly_the_same_velocity(
+    base: Path, single_file: Path, tmp_path: Path
+) -> None:
+    file, kinds = tmp_path / "flux1-fill-dev-Q8_0.gguf", Counter[gguf.GGMLQuantizationType]()
+    writer = gguf.GGUFWriter(file, "flux")
+    for key, tensor in load_file(single_file).items():
+        values = tensor.numpy()
+        kind = gguf.GGMLQuantizationType.F32
+        if values.ndim == 2 and values.shape[1] % 32 == 0:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            values = gguf.quants.quantize(values, kind)
+        kinds[kind] += 1
+        writer.add_tensor(key, values, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert kinds[gguf.GGMLQuantizationType.Q8_0] >= 3
+    small, exact = (load_flux_fill(str(one), base=str(base)) for one in (file, single_file))
+    assert torch.uint8 in {parameter.dtype for parameter in small.transformer.parameters()}
+    velocities = [velocity_of(editor) for editor in (small, exact)]
+    error = (velocities[0] - velocities[1]).square().mean().sqrt() / velocities[1].std()
+    assert 0 < float(error) < 0.02
+    with pytest.raises(ValueError, match="the editor's weights are quantized: load it without"):
+        save_editor(tmp_path / "saved", small)
+    adapted = load_flux_fill(str(file), base=str(base), lora=str(a_lora(base, tmp_path / "lora")))
+    merged = load_flux_fill(str(single_file), base=str(base), lora=str(tmp_path / "lora"))
+    changes = [velocity_of(after) - before for after, before in zip((adapted, merged), velocities, strict=True)]
+    assert float((changes[0] - changes[1]).norm() / changes[1].norm()) < 0.1
+    with pytest.raises(ValueError, match="a GGUF file is quantized already, got quantize fp8"):
+        load_flux_fill(str(file), base=str(base), execution=Execution(quantize="fp8"))
+
+
+@torch.no_grad()
+def velocity_of(editor: FluxFill) -> torch.Tensor:
+    image = torch.linspace(-1, 1, 32 * 32 * 3).reshape(1, 3, 32, 32)
+    condition = editor.encode(image, (image[:, :1] > 0).float(), ["a red star"])
+    return editor.velocity(editor.noise(condition, [(0,)]), torch.tensor([0.7]), condition)
+
+
+def a_lora(base: Path, folder: Path) -> Path:
+    """A random LoRA of rank 2 in diffusers' format."""
+    transformer = FluxTransformer2DModel.from_pretrained(base / "transformer")
+    torch.manual_seed(0)
+    targets = ["to_q", "to_v", "proj_mlp"]
+    transformer.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False))
+    FluxFillPipeline.save_lora_weights(folder, transformer_lora_layers=get_peft_model_state_dict(transformer))
+    return folder
+
+
+def test_a_lora_brings_its_own_contract(base: Path, tmp_path: Path) -> None:
+    lora, own = a_lora(base, tmp_path / "lora"), replace(TINY_CONTRACT, steps=5, true_cfg=4.0)
+    assert load_flux_fill(str(base), lora=str(lora)).contract == TINY_CONTRACT
+    save_contract(lora, own)
+    for name in (lora, lora / "pytorch_lora_weights.safetensors"):
+        assert load_flux_fill(str(base), lora=str(name)).contract == own == load_contract(str(base), lora=str(name))
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_contract_is_read_without_weights(base: Path, tmp_path: Path, stated: bool) -> None:
+    folder = shutil.copytree(base, tmp_path / "editor")
+    for file in folder.rglob("*.safetensors"):
+        file.unlink()
+    save_contract(folder, replace(TINY_CONTRACT, shift=Shift(max_mu=3.0) if stated else None))
+    assert load_contract(str(folder)) == replace(TINY_CONTRACT, shift=Shift(max_mu=3.0) if stated else Shift())
+
+
+def test_a_released_editor_s_contract_needs_no_hub() -> None:
+    name = "bytedance-research/OneReward"
+    assert load_contract("toy").shift is not None
+    with pytest.raises(ValueError, match="is not in the local cache"):  # the whole loading needs the pipeline
+        load_flux_fill(f"{name}:flux.1-fill-dev-OneReward-transformer")
+
+
 def test_weights_lie_in_memory_of_their_own(base: Path) -> None:
     transformer = load_flux_fill(str(base)).transformer
     assert all(parameter.data_ptr() % 16 == 0 for parameter in transformer.parameters())
@@ -134,26 +262,3 @@ def test_saving_overwrites_nothing_and_leaves_nothing_half_written(
     save_editor(folder, editor)
     with pytest.raises(FileExistsError, match="exists already"):
         save_editor(folder, editor)
-
-
-def test_the_contract_of_the_released_editors() -> None:
-    released = RELEASED["bytedance-research/OneReward"]
-    assert (released.guidance, released.true_cfg, released.negative_prompt) == (1.0, 4.0, "nsfw")
-    assert (released.steps, released.max_sequence_length, released.size_multiple) == (50, 512, 16)
-    assert (Contract().guidance, Contract().true_cfg) == (30.0, 1.0)
-
-
-def test_a_contract_file_with_unknown_fields_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "onereward.json"
-    file.write_text(json.dumps({"steps": 8, "guidence": 1}))
-    with pytest.raises(ValueError, match="unknown fields guidence; known: guidance"):
-        read_contract(file)
-
-
-def test_the_words_of_a_task() -> None:
-    contract = Contract(remove_prompt="gone", extend_prompt="more")
-    asked = {"remove": "a cat", "extend": "", "fill": "a cat", "text": 'a sign "A"'}
-    words = {task: contract.prompt_for(Task(task), prompt) for task, prompt in asked.items()}
-    assert words == {"remove": "gone", "extend": "more", "fill": "a cat", "text": 'a sign "A"'}
-    with pytest.raises(ValueError, match="task fill got an empty prompt"):
-        contract.prompt_for(Task.FILL, "")

@@ -27,7 +27,10 @@ class Running:
 @contextmanager
 def running(editor: str, log: Path, *options: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "onereward", "serve", "--editor", editor, "--port", "0", "--json", *options]
-    with log.open("w") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             said = process.stdout.readline()

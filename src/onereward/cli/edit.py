@@ -6,12 +6,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onereward.cli.editor_options import add_execution, add_source, loader_of, use_local_cache_only
 from onereward.terms import Task
 
 if TYPE_CHECKING:
-    from onereward.edit.editor import ImageEditor
-    from onereward.edit.jobs import EditJob
+    from collections.abc import Callable
+
+    from onereward.edit.jobs import EditJob, Recipe
     from onereward.models.contract import Contract
+    from onereward.models.load import Loader
 
 HELP = "repaint the masked part of one image"
 EXAMPLE = """
@@ -32,8 +35,7 @@ _JOB_FIELDS = ("image", "mask", "task", "prompt", *_SIDES, "ratio", "size", *_SE
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Editor, image, what to repaint, what to show there, output."""
     parser.add_argument("--editor", metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
-    parser.add_argument("--base", metavar="REPO", help="pipeline that lends a lone transformer its other parts")
-    parser.add_argument("--lora", metavar="PATH", help="LoRA to merge into the editor")
+    add_source(parser)
     parser.add_argument("--image", metavar="IN", help="picture to edit, of any size")
     parser.add_argument("--mask", metavar="MASK", help="picture of the image's size, white where to repaint")
     parser.add_argument("--task", choices=[task.value for task in Task])
@@ -72,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         extend.add_argument(f"--{side}", type=int, metavar="PX", help=f"pixels to add at the {side}")
     extend.add_argument("--ratio", metavar="W:H", help="widen or heighten to this ratio")
     extend.add_argument("--size", metavar="WxH", help="enlarge to this size, the image in the middle")
+    add_execution(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -95,6 +98,7 @@ def _make_again(args: argparse.Namespace) -> None:
     recipe = Recipe.read(Path(args.recipe))
     if args.editor is None:
         args.editor, args.base, args.lora = recipe.editor, recipe.base, recipe.lora
+        args.dtype = recipe.dtype if recipe.dtype and args.dtype == "auto" else args.dtype
     job = _with_given(recipe.job.to_values(), args)
     pixels = _edit(args, job)
     if (args.editor, job) == (recipe.editor, recipe.job) and recipe.pixels not in (None, pixels):
@@ -127,8 +131,8 @@ def _edit_all(args: argparse.Namespace) -> None:
     from functools import partial
 
     from onereward.edit.batch import edit_all
+    from onereward.edit.editor import load_with
     from onereward.edit.job_files import read_rows
-    from onereward.edit.jobs import Recipe
     from onereward.runtime.track import track
 
     _require(args, "editor", "output")
@@ -137,12 +141,13 @@ def _edit_all(args: argparse.Namespace) -> None:
         raise ValueError(f"--output {output} is a file: with --input it is the folder of all images")
     rows = read_rows(Path(args.input), _given(args), images=args.images)
     total = sum(row.images for row in rows)
+    loader = loader_of(args)
     with track(total, "edit") as advance:
         made = edit_all(
             rows,
             output,
-            partial(_load, args),
-            partial(Recipe, editor=args.editor, base=args.base, lora=args.lora),
+            partial(load_with, loader, args.editor),
+            _recipe_of(args, loader),
             batch_size=args.batch_size,
             workers=args.workers,
             grid=args.grid,
@@ -154,7 +159,8 @@ def _edit_all(args: argparse.Namespace) -> None:
 
 def _edit(args: argparse.Namespace, job: "EditJob") -> str:
     """Make the job's image and return its digest; what can be refused is refused before a large editor is loaded."""
-    from onereward.edit.jobs import Recipe, digest_of
+    from onereward.edit.editor import load_with
+    from onereward.edit.jobs import digest_of
     from onereward.edit.pictures import FORMATS, encode_picture, mode_in_file
     from onereward.runtime.track import track
     from onereward.store.files import write_atomically
@@ -165,30 +171,29 @@ def _edit(args: argparse.Namespace, job: "EditJob") -> str:
         raise ValueError(f"--output {output}: unknown image format, expected a name ending in {', '.join(FORMATS)}")
     request = job.request()
     mode = mode_in_file(request.image, suffix)
-    editor = _load(args)
+    loader = loader_of(args)
+    editor = load_with(loader, args.editor)
     contract = editor.model.contract
     _say_what_is_not_used(job, contract)
     with track(contract.steps if job.steps is None else job.steps, "edit") as advance:
         [edited] = editor.edit_batch([request], on_step=lambda: advance())
     write_atomically(output, encode_picture(edited, suffix, mode))
-    recipe = Recipe(
-        editor=args.editor,
-        base=args.base,
-        lora=args.lora,
-        job=job.with_settings_of(contract),
-        pixels=digest_of(edited),
-    )
+    recipe = _recipe_of(args, loader)(job=job.with_settings_of(contract), pixels=digest_of(edited))
     said = {"output": str(output), "width": edited.width, "height": edited.height, "seed": job.seed}
     if args.save_recipe:
         said["recipe"] = str(recipe.write_beside(output))
     print(json.dumps(said) if args.json else f"{edited.width}x{edited.height} in {output}")
-    return digest_of(edited)
+    return str(recipe.pixels)
 
 
-def _load(args: argparse.Namespace) -> "ImageEditor":
-    from onereward.edit.editor import load_editor
+def _recipe_of(args: argparse.Namespace, loader: "Loader") -> "Callable[..., Recipe]":
+    from functools import partial
 
-    return load_editor(args.editor, base=args.base, lora=args.lora)
+    from onereward.edit.jobs import Recipe
+    from onereward.models.device import DTYPES
+
+    dtype = next(name for name, value in DTYPES.items() if value == loader.dtype)
+    return partial(Recipe, editor=args.editor, base=args.base, lora=args.lora, dtype=dtype)
 
 
 def _say_what_is_not_used(job: "EditJob", contract: "Contract") -> None:
@@ -201,3 +206,9 @@ def _say_what_is_not_used(job: "EditJob", contract: "Contract") -> None:
 
 def _show_contract(args: argparse.Namespace) -> None:
     _require(args, "editor")
+    use_local_cache_only(args)
+    from onereward.models.contract import json_of_contract, table_of_contract
+    from onereward.models.load import load_contract
+
+    contract = load_contract(args.editor, base=args.base, lora=args.lora)
+    print((json_of_contract if args.json else table_of_contract)(contract).rstrip())

@@ -25,6 +25,7 @@ from onereward import __version__
 VERBS = {
     "demo": "run every stage on the toy models, from scenes to a better editor and a report",
     "edit": "repaint the masked part of one image",
+    "serve": "answer edits over HTTP, one after the other",
     "select": "pick representative triplets from a pool",
     "generate": "make N candidates for each triplet",
     "annotate": "collect votes on candidates and export them as preferences",
@@ -87,6 +88,7 @@ def _run(words: list[str], args: argparse.Namespace) -> None:
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.basicConfig(format="%(message)s")
     logging.getLogger("onereward").setLevel(level)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # without a GPU it warns of kernels that nobody asked for
     run(args)
 
 

@@ -4,12 +4,15 @@ import argparse
 import json
 import os
 import socket
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onereward.edit.editor import ImageEditor
+    from onereward.edit.judge import ImageJudge
     from onereward.serve.limits import Limits
+    from onereward.serve.queue import EditQueue
 
 HELP = "answer edits over HTTP, one after the other"
 EXAMPLE = """
@@ -34,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token", metavar="TEXT", help=f"what requests must bear (default: ${_TOKEN_VARIABLE}, or none)"
     )
+    page = parser.add_argument_group("playground")
+    page.add_argument("--playground", action="store_true", help="serve a page at / to edit pictures on")
+    page.add_argument("--compare", metavar="NAME", help="editor that the page shows side by side with --editor")
+    page.add_argument("--judge", metavar="NAME", help="judge whose P(yes) the page shows: toy, folder or REPO")
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-upload", type=float, default=32, metavar="MB", help="of a request (default: %(default)s)"
@@ -53,18 +60,28 @@ def run(args: argparse.Namespace) -> None:
     try:
         from onereward.serve.app import create_app
         from onereward.serve.server import serve
+
+        if args.playground:
+            from onereward.serve.playground import mount_playground
     except ModuleNotFoundError as error:
         if str(error.name).startswith("onereward"):
             raise
-        raise OSError(f"serving needs the library {error.name!r}: pip install 'onereward[web]'") from error
+        extra = "playground" if args.playground else "web"
+        raise OSError(f"serving needs the library {error.name!r}: pip install 'onereward[{extra}]'") from error
     from onereward.edit.jobs import Recipe
     from onereward.serve.queue import EditQueue
 
+    if not args.playground and (args.compare or args.judge):
+        raise ValueError("--compare and --judge are for the page: add --playground")
     token, limits = _token(args), _limits(args)
-    with _bound(args.host, args.port) as listener:
+    with _bound(args.host, args.port) as listener, ExitStack() as stack:
         recipe = partial(Recipe, editor=args.editor, base=args.base, lora=args.lora)
         with EditQueue(_load(args), recipe=recipe, limits=limits) as queue:
             app = create_app(queue, token=token)
+            if args.playground:
+                base = _compared(args, limits)
+                stack.enter_context(base or nullcontext())
+                mount_playground(app, queue, base=base, judge=_load_judge(args), token=token)
             listener.listen()
             url = _url_of(listener)
             print(json.dumps({"url": url}) if args.json else f"listening on {url}", flush=True)
@@ -75,6 +92,23 @@ def _load(args: argparse.Namespace) -> "ImageEditor":
     from onereward.edit.editor import load_editor
 
     return load_editor(args.editor, base=args.base, lora=args.lora)
+
+
+def _compared(args: argparse.Namespace, limits: "Limits") -> "EditQueue | None":
+    """The queue of the editor that the page compares with, if it is to."""
+    from onereward.edit.editor import load_editor
+    from onereward.edit.jobs import Recipe
+    from onereward.serve.queue import EditQueue
+
+    if args.compare is None:
+        return None
+    return EditQueue(load_editor(args.compare), recipe=partial(Recipe, editor=args.compare), limits=limits)
+
+
+def _load_judge(args: argparse.Namespace) -> "ImageJudge | None":
+    from onereward.edit.judge import load_judge
+
+    return None if args.judge is None else load_judge(args.judge)
 
 
 def _token(args: argparse.Namespace) -> str | None:

@@ -17,8 +17,9 @@ from onereward.edit.pictures import blend, from_rgb, picture_and_mask, to_rgb
 from onereward.edit.regions import Fit, Region
 from onereward.models.contract import Contract
 from onereward.models.device import default_device, default_dtype
+from onereward.models.execution import Execution
 from onereward.models.flux_fill import FluxFill
-from onereward.models.load import load_flux_fill
+from onereward.models.load import Loader
 from onereward.runtime.batches import batches_of
 from onereward.store.images import image_to_tensor, mask_to_tensor, tensor_to_image
 from onereward.terms import Task, task_named
@@ -103,14 +104,23 @@ def load_editor(
     lora: str | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    execution: Execution | None = None,
 ) -> ImageEditor:
     """The editor behind `toy`, a folder, a Hub repository or `repo:subfolder` (see `models.load.load_flux_fill`).
 
-    By default on the GPU in bfloat16 if there is one, else on the CPU in float32.
+    By default on the GPU in bfloat16 if there is one, else on the CPU in float32; `execution` says how it runs there
+    (quantized, offloaded, compiled).
     """
     device = torch.device(device or default_device())
-    dtype = dtype or default_dtype(device)
-    return ImageEditor(load_flux_fill(name_or_path, base=base, lora=lora, device=device, dtype=dtype))
+    loader = Loader(
+        device=device, dtype=dtype or default_dtype(device), base=base, lora=lora, execution=execution or Execution()
+    )
+    return load_with(loader, name_or_path)
+
+
+def load_with(loader: Loader, name_or_path: str) -> ImageEditor:
+    """The editor that the loader finds under a name: picklable with both, for worker processes."""
+    return ImageEditor(loader(name_or_path))
 
 
 @dataclass(frozen=True, kw_only=True)

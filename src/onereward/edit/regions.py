@@ -36,6 +36,12 @@ class Region:
     height: int
     size: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        # Around a long strip a square is far larger than the picture.
+        if Image.MAX_IMAGE_PIXELS is not None and self.width * self.height > 2 * Image.MAX_IMAGE_PIXELS:
+            shown = f"{self.width}x{self.height} pixels, most of them mirrored"
+            raise ValueError(f"of this picture the editor would be shown {shown}: crop the picture around the mask")
+
     @staticmethod
     def of(mask: Image.Image, contract: Contract, fit: Fit = Fit.CROP) -> "Region":
         """The box that the fit takes of a picture with this (not empty) mask, at a size that the contract allows."""

@@ -2,7 +2,7 @@
 
 One original module holds, stacked along its rows, what diffusers keeps as several: queries, keys and values, and in a
 single block the way into the MLP as well. The final modulation has its two halves the other way round (shift before
-scale). This is the way out of diffusers; its own `convert_flux_transformer_checkpoint_to_diffusers` is the way in.
+scale). Diffusers' own way in, `convert_flux_transformer_checkpoint_to_diffusers`, knows one width only.
 """
 
 import re
@@ -109,6 +109,19 @@ def to_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 tensor = rows[0] if len(rows) == 1 else torch.cat(rows)
                 name = "scale" if original.endswith("_norm") else kind
                 tensors[f"{original}.{name}"] = swap_halves(tensor) if original == SWAPPED else tensor
+    return tensors
+
+
+def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `to_original` was given, for a transformer of any width; ValueError for a name that FLUX does not have."""
+    tensors = {}
+    for key, tensor in state.items():
+        original, _, kind = key.rpartition(".")
+        unit = len(tensor) // sum(row_shares(original))
+        rows = torch.split(tensor, [share * unit for share in row_shares(original)])
+        for part, own in zip(parts_of(original), rows, strict=True):
+            name = f"{part}.{'weight' if kind == 'scale' else kind}"
+            tensors[name] = swap_halves(own) if original == SWAPPED else own
     return tensors
 
 

@@ -1,7 +1,7 @@
 """Editors from and to ordinary diffusers folders: `toy`, a folder, a Hub repository, or a transformer on a base."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,13 +14,17 @@ from diffusers import (
     GGUFQuantizationConfig,
     PipelineQuantizationConfig,
 )
+from diffusers.models.model_loading_utils import load_gguf_checkpoint
 from huggingface_hub import hf_hub_download, is_offline_mode
 from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from onereward.models.contract import CONTRACT_FILE, RELEASED, Contract, read_contract, save_contract
 from onereward.models.execution import Execution
 from onereward.models.flux_fill import FluxFill, shift_of, with_shift
+from onereward.models.flux_names import from_original
 from onereward.models.hub import access_refused, not_found
 from onereward.models.lora import diffusers_tensors, merge_lora, read_lora
 from onereward.models.names import resolve
@@ -30,6 +34,7 @@ from onereward.models.quiet import quietly
 FLUX_FILL = "black-forest-labs/FLUX.1-Fill-dev"
 
 _GGUF = ".gguf"
+_PREFIX = "model.diffusion_model."  # of the transformer in a ComfyUI checkpoint that holds other parts too
 _SINGLE_FILES = (".safetensors", ".sft", _GGUF)
 _FULL = {torch.float64, torch.float32, torch.bfloat16, torch.float16}
 _EXACTLY = Execution()
@@ -79,7 +84,7 @@ def load_flux_fill(
         for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
             _copy_to_fresh_memory(part)
         place(pipeline, execution, device, dtype)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(_cannot_load(name_or_path, source, lora, error)) from error
     return FluxFill(
         **pipeline.components,
@@ -207,7 +212,34 @@ def _transformer(source: _Source, options: dict[str, Any]) -> FluxTransformer2DM
     file = source.local_file()
     if file.endswith(_GGUF):
         options |= _quantized(GGUFQuantizationConfig(compute_dtype=options["dtype"]))
-    return FluxTransformer2DModel.from_single_file(file, config=source.pipeline, subfolder="transformer", **options)
+    state = _state_of(file)
+    _check_fits(state, source)
+    return FluxTransformer2DModel.from_single_file(state, config=source.pipeline, subfolder="transformer", **options)
+
+
+def _check_fits(state: Mapping[str, Tensor], source: _Source) -> None:
+    """Raises ValueError unless these are all tensors of the base's transformer, in its shapes where not quantized."""
+    offline = is_offline_mode()
+    config = FluxTransformer2DModel.load_config(source.pipeline, subfolder="transformer", local_files_only=offline)
+    with torch.device("meta"):
+        wanted = FluxTransformer2DModel.from_config(config).state_dict()
+    differing = sorted(wanted.keys() ^ state.keys())
+    if differing:
+        lacks = differing[0] in wanted
+        raise ValueError(f"{source.what} {'lacks' if lacks else 'has, unlike its base,'} {differing[0]}")
+    for name, tensor in state.items():
+        if tensor.dtype in _FULL and tensor.shape != wanted[name].shape:
+            got, expected = tuple(tensor.shape), tuple(wanted[name].shape)
+            raise ValueError(f"{source.what} has {name} of shape {got}, expected {expected} as in {source.pipeline}")
+
+
+def _state_of(file: str) -> dict[str, Tensor]:
+    """The transformer's tensors in a single file, under diffusers' names; ValueError if it holds none."""
+    tensors = load_gguf_checkpoint(file) if file.endswith(_GGUF) else load_file(file)
+    own = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items() if key.startswith(_PREFIX)} or tensors
+    if any(key.startswith("transformer_blocks.") for key in own):
+        return own
+    return from_original(own)
 
 
 def _quantized(config: object | None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -12,24 +11,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
-from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from onereward import __version__
-from onereward.edit.jobs import EditJob, data_url
+from onereward.edit.jobs import EditJob
 from onereward.models.contract import Contract
 from onereward.serve.bodies import EditBody, body_schemas, job_of_form, job_of_json, told
+from onereward.serve.forms import form_fields, media_type
 from onereward.serve.guard import Guard
 from onereward.serve.queue import EditQueue, NotDoneError, QueueFullError, State, Status, UnknownEditError
 
 _BODIES_AT_ONCE = 8
 """Bodies read at a time; others wait in their sockets, so that memory is bounded."""
 _BODY_SECONDS = 60.0
-_MOST_FIELDS = 32
-_FIELD_BYTES = 2**16
 _RETRY_SECONDS = "2"
 
 
@@ -68,45 +65,33 @@ class EditRecipe(BaseModel):
     onereward: str
 
 
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"const": "status"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/EditStatus"},
+        },
+    },
+    "required": ["event", "data"],
+}
+
+
 class Health(BaseModel):
     """The server answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, which would write files of over a megabyte to disk."""
-
-    spool_max_size = 2**62
-
-
 async def _job_in(request: Request) -> EditJob:
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    if kind == b"application/json":
+    kind, boundary = media_type(request.headers.get("content-type"))
+    if kind == "application/json":
         return await run_in_threadpool(job_of_json, await request.body())
-    if kind != b"multipart/form-data":
-        raise HTTPException(415, "send the edit as application/json or as multipart/form-data")
-    if options.get(b"charset", b"utf-8").lower() != b"utf-8":
-        raise ValueError("the form must be in UTF-8")
-    return await run_in_threadpool(job_of_form, await _fields_in(request))
-
-
-async def _fields_in(request: Request) -> dict[str, str]:
-    """The fields of a form, its pictures as data: URLs."""
-    fields: dict[str, str] = {}
-    async with aclosing(request.stream()) as stream:
-        parser = _InMemoryParser(
-            request.headers, stream, max_files=2, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
-        )
-        form = await parser.parse()
-    for name, value in form.multi_items():
-        if name in fields:
-            raise ValueError(f"the form has the field {name[:50]!r} twice: send it once")
-        if (name in ("image", "mask")) is isinstance(value, str):
-            wanted = f"a file, such as curl -F {name}=@photo.png" if isinstance(value, str) else "text, not a file"
-            raise ValueError(f"the field {name[:50]!r} of the form must be {wanted}")
-        fields[name] = value if isinstance(value, str) else data_url(await value.read())
-    return fields
+    if kind == "multipart/form-data":
+        return await run_in_threadpool(lambda body: job_of_form(form_fields(body, boundary)), await request.body())
+    raise HTTPException(415, "send the edit as application/json or as multipart/form-data")
 
 
 async def _events(queue: EditQueue, edit_id: str) -> AsyncIterator[str]:
@@ -142,11 +127,21 @@ def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": told(error.errors())}, 422)
 
 
+def _wrong_method(request: Request, error: Exception) -> JSONResponse:
+    """A 405 that allows what all routes of the path do; Starlette's own tells of the first."""
+    assert isinstance(error, HTTPException)
+    routes = [one for one in _api.routes if isinstance(one, Route) and one.matches(request.scope)[0] is not Match.NONE]
+    allowed = sorted(method for one in routes for method in one.methods or ())
+    headers = {"Allow": ", ".join(allowed)} if allowed else error.headers
+    return JSONResponse({"detail": f"{request.method} is not for this path"}, 405, headers)
+
+
 def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "unexpected error: the server's log says more"}, 500)
 
 
-_REFUSALS: tuple[tuple[type[Exception], _Handler], ...] = (
+_REFUSALS: tuple[tuple[type[Exception] | int, _Handler], ...] = (
+    (405, _wrong_method),
     (UnknownEditError, _refusal(404, {})),
     (NotDoneError, _refusal(409, {})),
     (QueueFullError, _refusal(429, {"Retry-After": _RETRY_SECONDS})),
@@ -158,8 +153,7 @@ _REFUSALS: tuple[tuple[type[Exception], _Handler], ...] = (
 
 def _plain(error: Exception) -> str:
     """An error's words, of a length and in characters that a response can have."""
-    words = error.message if isinstance(error, MultiPartException) else str(error)
-    return words[:500].encode("utf-8", "backslashreplace").decode()
+    return str(error)[:500].encode("utf-8", "backslashreplace").decode()
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -218,7 +212,7 @@ async def submit_edit(request: Request, response: Response, queue: Queue) -> Edi
             raise HTTPException(
                 408, f"the body took over {_BODY_SECONDS:.0f} seconds: send a smaller picture"
             ) from None
-        except (ValueError, MultiPartException) as error:
+        except ValueError as error:
             raise HTTPException(422, _plain(error)) from None
     answer = EditStatus.of(status)
     response.headers["Location"] = answer.url
@@ -277,7 +271,7 @@ def read_recipe(edit_id: str, queue: Queue) -> Response:
     responses={
         200: {
             "description": "Server-sent events named `status`, each with an EditStatus, up to the final one.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         },
         **_problems(404, 422),
     },

@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from onereward.edit.jobs import EditJob
 from onereward.edit.regions import Fit
@@ -17,7 +27,11 @@ _PICTURE = Field(
 )
 Picture = Annotated[str, _PICTURE]
 Words = Annotated[str, Field(max_length=10_000)]
-Pixels = Annotated[int, Field(ge=0, le=100_000)]
+Whole = Annotated[
+    int, BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+]
+"""A whole number, which JSON may write as 3.0."""
+Pixels = Annotated[Whole, Field(ge=1, le=100_000)]
 _SIDES = ("left", "right", "top", "bottom")
 
 
@@ -32,9 +46,9 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     image: Picture
-    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    seed: Whole = Field(default=0, ge=0, le=2**63 - 1)
     """Another seed, another image."""
-    steps: int = Field(default_factory=_own, ge=1, le=1000)
+    steps: Whole = Field(default_factory=_own, ge=1, le=1000)
     """Sampling steps."""
     guidance: float = Field(default_factory=_own, ge=0, le=1000, allow_inf_nan=False)
     """Embedded guidance."""
@@ -44,7 +58,7 @@ class _Settings(BaseModel):
     """What true_cfg steers away from."""
     fit: Fit = Fit.CROP
     """What the editor sees: the part around the mask, all with mirrored margins, or all of it resized."""
-    feather: int = Field(default=0, ge=0, le=10_000)
+    feather: Whole = Field(default=0, ge=0, le=10_000)
     """Pixels inside the mask over which the edit fades in."""
 
 
@@ -72,19 +86,17 @@ class _Extend(_Settings):
 class ExtendBySides(_Extend):
     """Add pixels at one side at least."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": [side], "properties": {side: {"minimum": 1}}} for side in _SIDES]}
-    )
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": [side]} for side in _SIDES]})
 
-    left: Pixels = 0
-    right: Pixels = 0
-    top: Pixels = 0
-    bottom: Pixels = 0
+    left: Pixels = Field(default_factory=_own)
+    right: Pixels = Field(default_factory=_own)
+    top: Pixels = Field(default_factory=_own)
+    bottom: Pixels = Field(default_factory=_own)
 
     @model_validator(mode="after")
     def _adds_something(self) -> "ExtendBySides":
-        if not any(getattr(self, side) for side in _SIDES):
-            raise ValueError(f"an extend by sides adds at least a pixel at one of {', '.join(_SIDES)}")
+        if not self.model_fields_set.intersection(_SIDES):
+            raise ValueError(f"an extend says how far: by ratio, by size, or by pixels at {', '.join(_SIDES)}")
         return self
 
 
@@ -156,7 +168,7 @@ def body_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
     """The JSON schema of a body of JSON and that of a form, and both's definitions under `$defs` of the first."""
     schema = _BODY.json_schema(ref_template="#/components/schemas/{model}")
     forms = {f"{name}Form": _with_files(model) for name, model in schema["$defs"].items() if "properties" in model}
-    as_form = {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in forms]}
+    as_form = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in forms]}
     return {**schema, "$defs": {**schema["$defs"], **forms}}, as_form
 
 
