@@ -36,7 +36,12 @@ EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 DEV = {_distribution(requirement) for requirement in EXTRAS["dev"]} - {"onereward"}
 DECLARED = {
     _distribution(requirement)
-    for requirement in [*PYPROJECT["project"]["dependencies"], *EXTRAS["web"], *EXTRAS["playground"], *EXTRAS["quantize"]]
+    for requirement in [
+        *PYPROJECT["project"]["dependencies"],
+        *EXTRAS["web"],
+        *EXTRAS["playground"],
+        *EXTRAS["quantize"],
+    ]
 } - {"onereward"}
 
 
@@ -116,7 +121,12 @@ def test_help_is_quick_and_lists_every_verb() -> None:
 
 
 def test_verbs_are_the_modules() -> None:
-    modules = {path.stem.replace("_", "-") for path in (PACKAGE / "cli").glob("*.py")} - {"--init--", "main", "named", "editor-options"}
+    modules = {path.stem.replace("_", "-") for path in (PACKAGE / "cli").glob("*.py")} - {
+        "--init--",
+        "main",
+        "named",
+        "editor-options",
+    }
     parts_of_verbs = {name for name in modules - set(VERBS) if any(name.startswith(f"{verb}-") for verb in VERBS)}
     assert modules - parts_of_verbs == set(VERBS)
 

@@ -7,6 +7,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
+from schemathesis.transport.requests import REQUESTS_TRANSPORT, multipart_serializer
 
 from onereward.edit.jobs import data_url
 
@@ -18,6 +19,8 @@ def _white(file_format: str) -> bytes:
 
 
 _FILES = {f"<a white {file_format} file>": _white(file_format) for file_format in ("PNG", "JPEG", "WEBP")}
+
+_MOST = {"steps": 1000, **dict.fromkeys(("left", "right", "top", "bottom"), 100_000)}
 
 schemathesis.openapi.format("data-url", st.sampled_from([data_url(file) for file in _FILES.values()]))
 schemathesis.openapi.format("named-file", st.sampled_from(sorted(_FILES)))
@@ -32,34 +35,29 @@ def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
                 field["format"] = "named-file"
 
 
+@REQUESTS_TRANSPORT.serializer("multipart/form-data")
+def form(context: Any, body: Any) -> Any:
+    """The form with the files in the place of their names."""
+    if isinstance(body, dict):
+        body = {name: _FILES.get(value, value) if isinstance(value, str) else value for name, value in body.items()}
+    return multipart_serializer(context, body)
+
+
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Put the files in the place of their names, and small values in that of large ones that the schema allows.
+    """Put small values in the place of large ones that the schema allows, so that jobs are short.
 
     Whether a canvas is too large hangs on the picture, which a schema cannot say.
     """
     if isinstance(case.body, dict):
-        case.body = {
-            name: _quick(name, _FILES.get(value, value) if isinstance(value, str) else value)
-            for name, value in case.body.items()
-        }
+        case.body = {name: _small(name, value) for name, value in case.body.items()}
 
 
-def _quick(name: str, value: Any) -> Any:
-    if (
-        name in ("left", "right", "top", "bottom")
-        and type(value) in (int, float)
-        and 1 <= value <= 100_000
-        and value == int(value)
-    ):
+def _small(name: str, value: Any) -> Any:
+    if name in _MOST and type(value) in (int, float) and 1 <= value <= _MOST[name] and value == int(value):
         return min(value, 9)
-    if name == "steps" and type(value) in (int, float) and 1 <= value <= 1000 and value == int(value):
-        return min(value, 2)
     for field, separator in {"ratio": ":", "size": "x"}.items():
-        if (
-            name == field
-            and isinstance(value, str)
-            and re.fullmatch(f"[1-9][0-9]{{0,5}}{separator}[1-9][0-9]{{0,5}}", value)
-        ):
+        pair = f"[1-9][0-9]{{0,5}}{separator}[1-9][0-9]{{0,5}}"
+        if name == field and isinstance(value, str) and re.fullmatch(pair, value):
             return f"16{separator}9"
     return value

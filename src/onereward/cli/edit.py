@@ -53,8 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     many.add_argument("--images", type=int, default=1, metavar="N", help="images a row, by seeds from its own on")
     many.add_argument("--grid", action="store_true", help="NAME-grid.png a row: source, mask and its images")
+    many.add_argument("--skip-bad", action="store_true", help="leave wrong rows out instead of refusing them all")
     many.add_argument("--batch-size", type=int, default=8, metavar="N", help="images made at once (default: 8)")
-    many.add_argument("--workers", type=int, default=1, metavar="K", help="processes of one thread each (default: 1)")
+    many.add_argument("--workers", type=int, default=1, metavar="K", help="processes (default: 1)")
+    many.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads a process, on a CPU; moves last bits (default: 1)"
+    )
     asked = parser.add_argument_group("settings (default: what the editor was made for)")
     asked.add_argument("--seed", type=int, metavar="N", help="another seed, another image (default: 0)")
     asked.add_argument("--steps", type=int, metavar="N", help="sampling steps")
@@ -132,24 +136,32 @@ def _edit_all(args: argparse.Namespace) -> None:
 
     from onereward.edit.batch import edit_all
     from onereward.edit.editor import load_with
-    from onereward.edit.job_files import read_rows
+    from onereward.edit.job_files import read_rows, unpack_pictures
+    from onereward.models.load import load_contract
     from onereward.runtime.track import track
 
     _require(args, "editor", "output")
-    output = Path(args.output)
+    if args.image is not None:
+        raise ValueError("got --image and --input: with --input each row names its image")
+    source, output = Path(args.input), Path(args.output)
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file: with --input it is the folder of all images")
-    rows = read_rows(Path(args.input), _given(args), images=args.images)
+    pictures = output / "sources"
+    rows = read_rows(source, _given(args), pictures, images=args.images, skip_bad=args.skip_bad)
     total = sum(row.images for row in rows)
     loader = loader_of(args)
+    contract = load_contract(args.editor, base=args.base, lora=args.lora)
+    unpack_pictures(source, pictures, rows)
     with track(total, "edit") as advance:
         made = edit_all(
             rows,
             output,
             partial(load_with, loader, args.editor),
             _recipe_of(args, loader),
+            contract=contract,
             batch_size=args.batch_size,
             workers=args.workers,
+            threads=args.threads,
             grid=args.grid,
             progress=advance,
         )

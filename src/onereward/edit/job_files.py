@@ -1,11 +1,18 @@
-"""Rows of edits from what people have: JSONL, CSV, Parquet, a folder of pictures with masks, a folder of triplets."""
+"""Rows of edits from what people have: JSONL, CSV, Parquet, a folder of pictures with masks, a folder of triplets.
+
+Every picture is read once before any work, so that a wrong row is met at once; none is kept. Pictures that lie in the
+rows themselves become files (`unpack_pictures`), which are read when they are due and which recipes can name.
+"""
 
 import csv
+import hashlib
 import json
+import logging
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,74 +20,160 @@ import pyarrow.parquet
 
 from onereward.edit.jobs import EditJob
 from onereward.edit.pictures import FORMATS
+from onereward.store.files import write_atomically
 from onereward.store.shards import MANIFEST, read_records
 from onereward.terms import Triplet
 
-_SUFFIXES = (".jsonl", ".csv", ".parquet")
+logger = logging.getLogger(__name__)
+
 _MASKS = (".mask", "_mask")
+_SOURCES = ("image", "mask")
+_WHERE = ("mask", "left", "right", "top", "bottom", "ratio", "size")
+_KINDS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
+_MOST_IMAGES = 10_000
+_LONGEST_NAME = 200  # bytes; file systems take 255, and an index and a suffix follow
 _SHOWN = 5
+_ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A job of a batch: `name` is the stem of its files, `images` how many to make, by seeds from the job's own on."""
+    """A job of a batch: `name` is the stem of its files, `images` how many to make, by seeds from the job's own on.
+
+    `size` is the edited picture's width and height, `hole` the box of its mask.
+    """
 
     name: str
     job: EditJob
     images: int
+    size: tuple[int, int]
+    hole: tuple[int, int, int, int]
 
 
-def read_rows(source: Path, defaults: Mapping[str, Any], *, images: int = 1) -> list[Row]:
-    """The rows of a jobs file or a folder, in order; `defaults` are fields that a row may leave out.
+def read_rows(
+    source: Path, defaults: Mapping[str, Any], pictures: Path, *, images: int = 1, skip_bad: bool = False
+) -> list[Row]:
+    """The rows of a jobs file or a folder, in order, all of them checked; `defaults` are fields that a row may lack.
 
-    Paths count from the file's folder. A row may have, beside the fields of an EditJob, `name` and `images`. Raises
-    ValueError that lists the rows which are none, FileNotFoundError if there is nothing at `source`.
+    A row's paths count from the file's folder. It may have, beside the fields of an EditJob, `name` and `images`.
+    A picture that the row itself holds is named as the file in `pictures` that `unpack_pictures` will write.
+    Raises FileNotFoundError if there is nothing at `source` and ValueError that lists the rows which are wrong; with
+    `skip_bad` they are left out and logged.
     """
     if not source.exists():
         raise FileNotFoundError(2, "no such file or folder", str(source))
-    rows, wrong = [], []
+    reader = _RowReader(
+        folder=source if source.is_dir() else source.parent,
+        defaults={name: os.path.abspath(value) if name == "mask" else value for name, value in defaults.items()},
+        pictures=pictures,
+        images=images,
+    )
+    rows: dict[int, Row] = {}
+    wrong: list[str] = []
     for number, values in enumerate(_values_in(source), start=1):
         try:
-            rows.append(_row(values, defaults, source if source.is_dir() else source.parent, number, images))
-        except ValueError as error:
-            wrong.append(f"row {number}: {error}")
+            if values is not None:
+                rows[number] = reader.row(values, number)
+        except (ValueError, OSError) as error:
+            wrong.append(f"row {number}: {_text_of(error)}")
     if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise ValueError(f"{source} has {len(wrong)} wrong rows: {'; '.join(wrong[:_SHOWN])}{more}")
+        _report(wrong, source, skip_bad=skip_bad)
     if not rows:
         raise ValueError(f"{source} holds no jobs: expected rows, or pictures with a mask NAME.mask.png beside each")
     return _with_own_names(rows)
 
 
-def _values_in(source: Path) -> Iterator[Mapping[str, Any]]:
+def unpack_pictures(source: Path, pictures: Path, rows: Sequence[Row]) -> None:
+    """Write to `pictures` what the rows of `source` hold themselves, unless it is there already."""
+    named = {path for row in rows for path in sources_of(row)}
+    missing = {path for path in named if path.parent == pictures and not path.exists()}
+    for values in _values_in(source) if missing else ():
+        for data in _held(values).values() if isinstance(values, Mapping) else ():
+            file = pictures / _file_name(data)
+            if file in missing:
+                write_atomically(file, data)
+                missing.remove(file)
+
+
+def stems_of(row: Row) -> list[str]:
+    """The names of a row's images without their suffix: its own, or NAME-0, NAME-1, ... of several."""
+    return [row.name] if row.images == 1 else [f"{row.name}-{index}" for index in range(row.images)]
+
+
+def sources_of(row: Row) -> list[Path]:
+    """The files that are read for a row's images."""
+    return [Path(path) for path in (row.job.image, row.job.mask) if path is not None and not path.startswith("data:")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RowReader:
+    folder: Path
+    defaults: Mapping[str, Any]
+    pictures: Path
+    images: int
+
+    def row(self, values: object, number: int) -> Row:
+        """Raises ValueError or OSError for a row that cannot be made."""
+        if isinstance(values, ValueError):
+            raise values
+        if not isinstance(values, Mapping):
+            raise ValueError(f"got {values!r}, expected an object with an image and a task")
+        given = {name: value for name, value in values.items() if value is not None}
+        name, images = given.pop("name", None), _count(given.pop("images", self.images))
+        says_where = any(field in given for field in _WHERE)
+        lacking = {field: value for field, value in self.defaults.items() if not (says_where and field in _WHERE)}
+        job = EditJob.of({**lacking, **given}).from_folder(self.folder)
+        replace(job, seed=job.seed + images - 1)  # refuses a last seed that is too large
+        request = job.request()
+        hole = request.mask.getbbox()
+        assert hole is not None  # an empty mask is refused
+        held = _held(given)
+        in_files: dict[str, Any] = {field: str(self.pictures / _file_name(data)) for field, data in held.items()}
+        if name is None:
+            name = f"row-{number}" if "image" in held or job.image.startswith("data:") else Path(job.image).stem
+        return Row(
+            name=_safe(str(name), number),
+            job=replace(job, **in_files),
+            images=images,
+            size=request.image.size,
+            hole=hole,
+        )
+
+
+def _values_in(source: Path) -> Iterator[object]:
+    """What each row holds; None for no row, a ValueError for one that cannot be read."""
     if source.is_dir():
-        return _in_triplets(source) if (source / MANIFEST).exists() else _in_folder(source)
-    suffix = source.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"{source} is no jobs file: expected a folder or a name ending in {', '.join(_SUFFIXES)}")
-    return {".jsonl": _in_jsonl, ".csv": _in_csv, ".parquet": _in_parquet}[suffix](source)
+        yield from _in_triplets(source) if (source / MANIFEST).exists() else _in_folder(source)
+        return
+    readers = {".jsonl": _in_jsonl, ".csv": _in_csv, ".parquet": _in_parquet}
+    if source.suffix.lower() not in readers:
+        raise ValueError(f"{source} is no jobs file: expected a folder or a name ending in {', '.join(readers)}")
+    try:
+        yield from readers[source.suffix.lower()](source)
+    except (UnicodeDecodeError, csv.Error, pyarrow.ArrowException) as error:
+        kind = {".jsonl": "text in UTF-8", ".csv": "CSV in UTF-8"}.get(source.suffix.lower(), "Parquet file")
+        raise ValueError(f"{source} is no {kind}: {error}") from error
 
 
-def _in_jsonl(file: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
+def _in_jsonl(file: Path) -> Iterator[object]:
+    with file.open(encoding="utf-8-sig") as lines:
+        for line in lines:
             try:
-                yield json.loads(line)
+                yield json.loads(line) if line.strip() else None
             except json.JSONDecodeError as error:
-                raise ValueError(f"{file}, line {number}, is no JSON: {error}") from error
+                yield ValueError(f"no JSON: {error}")
 
 
 def _in_csv(file: Path) -> Iterator[Mapping[str, Any]]:
     with file.open(encoding="utf-8-sig", newline="") as opened:
-        for row in csv.DictReader(opened):
+        for row in csv.DictReader(opened, restkey="(more cells than the first line has)"):
             yield {name: value or None for name, value in row.items()}
 
 
 def _in_parquet(file: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        yield from pyarrow.parquet.read_table(file).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{file} is no Parquet file: {error}") from error
+    with pyarrow.parquet.ParquetFile(file) as opened:
+        for batch in opened.iter_batches(_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
 
 
 def _in_triplets(folder: Path) -> Iterator[Mapping[str, Any]]:
@@ -104,34 +197,62 @@ def _in_folder(folder: Path) -> Iterator[Mapping[str, Any]]:
             }
 
 
-def _row(values: object, defaults: Mapping[str, Any], folder: Path, number: int, images: int) -> Row:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"got {values!r}, expected an object with an image and a task")
-    given = {name: value for name, value in values.items() if value is not None}
-    name, count = given.pop("name", None), given.pop("images", images)
-    if not str(count).isdecimal() or int(count) < 1:
-        raise ValueError(f"got images {count!r}, expected a whole number from 1 up")
-    job = EditJob.of({**defaults, **given}).from_folder(folder)
-    if name is None:
-        name = f"row-{number}" if job.image.startswith("data:") else Path(job.image).stem
-    return Row(name=re.sub(r"[^\w.-]+", "-", str(name)).strip(".-") or f"row-{number}", job=job, images=int(count))
+def _held(values: Mapping[str, Any]) -> dict[str, bytes]:
+    """The picture files in a row itself: cells of bytes, or of bytes and path as `datasets` keeps images."""
+    cells = {field: values.get(field) for field in _SOURCES}
+    files = {field: cell.get("bytes") if isinstance(cell, Mapping) else cell for field, cell in cells.items()}
+    return {field: data for field, data in files.items() if isinstance(data, bytes)}
 
 
-def _with_own_names(rows: Iterable[Row]) -> list[Row]:
+def _file_name(data: bytes) -> str:
+    """By content, so that a picture of several rows is one file."""
+    kind = next((suffix for start, suffix in _KINDS.items() if data.startswith(start)), "")
+    return f"{hashlib.sha256(data).hexdigest()[:24]}{kind}"
+
+
+def _count(value: object) -> int:
+    text = str(value)
+    if isinstance(value, float) and value.is_integer():  # what a table makes of whole numbers beside empty cells
+        text = str(int(value))
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_IMAGES:
+        raise ValueError(f"got images {value!r}, expected a whole number from 1 to {_MOST_IMAGES}")
+    return int(text)
+
+
+def _safe(name: str, number: int) -> str:
+    """The name with what a file's name should not have replaced; ValueError if it is too long."""
+    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-") or f"row-{number}"
+    if len(safe.encode()) > _LONGEST_NAME:
+        raise ValueError(f"the name {safe[:20]}... is too long: give the row a `name` of up to {_LONGEST_NAME} bytes")
+    return safe
+
+
+def _text_of(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {str(error.strerror).lower()}"
+    return str(error)
+
+
+def _report(wrong: Sequence[str], source: Path, *, skip_bad: bool) -> None:
+    """Raises ValueError that shows the first of the wrong rows, or logs it."""
+    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    count = f"{len(wrong)} wrong row{'s' if len(wrong) > 1 else ''}"
+    message = f"{source} has {count}: {'; '.join(wrong[:_SHOWN])}{more}"
+    if not skip_bad:
+        raise ValueError(message)
+    logger.warning("%s; they are left out", message)
+
+
+def _with_own_names(rows: Mapping[int, Row]) -> list[Row]:
     """Names that are there twice get their row's number; raises ValueError if that makes no difference."""
-    rows = list(rows)
-    often = Counter(row.name for row in rows)
+    often = Counter(row.name.casefold() for row in rows.values())
     named = [
-        row if often[row.name] == 1 else Row(name=f"{row.name}-row{number}", job=row.job, images=row.images)
-        for number, row in enumerate(rows, start=1)
+        row if often[row.name.casefold()] == 1 else replace(row, name=f"{row.name}-row{number}")
+        for number, row in rows.items()
     ]
-    stems = Counter(stem for row in named for stem in stems_of(row))
+    # Some file systems do not tell a from A.
+    stems = Counter(stem.casefold() for row in named for stem in (*stems_of(row), f"{row.name}-grid"))
     twice = [stem for stem, count in stems.items() if count > 1]
     if twice:
         raise ValueError(f"several rows would write {twice[0]}.png: give them other names")
     return named
-
-
-def stems_of(row: Row) -> list[str]:
-    """The names of a row's images without their suffix: its own, or NAME-0, NAME-1, ... of several."""
-    return [row.name] if row.images == 1 else [f"{row.name}-{index}" for index in range(row.images)]

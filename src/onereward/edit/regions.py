@@ -45,9 +45,18 @@ class Region:
     @staticmethod
     def of(mask: Image.Image, contract: Contract, fit: Fit = Fit.CROP) -> "Region":
         """The box that the fit takes of a picture with this (not empty) mask, at a size that the contract allows."""
+        hole = mask.getbbox()
+        assert hole is not None
+        return Region.around(hole, mask.size, contract, fit)
+
+    @staticmethod
+    def around(
+        hole: tuple[int, int, int, int], of_size: tuple[int, int], contract: Contract, fit: Fit = Fit.CROP
+    ) -> "Region":
+        """The same for a mask known by its size (width, height) and the box of what is white in it."""
         if fit is Fit.CROP:
-            return _around_the_hole(mask, contract)
-        width, height = mask.size
+            return _around_the_hole(hole, of_size, contract)
+        width, height = of_size
         multiple, shrink = contract.size_multiple, max(1.0, sqrt(width * height / contract.max_pixels))
         if fit is Fit.SNAP:
             side = contract.native_size
@@ -87,10 +96,9 @@ class Region:
         return Image.fromarray(numpy.asarray(image)[rows][:, columns])
 
 
-def _around_the_hole(mask: Image.Image, contract: Contract) -> Region:
+def _around_the_hole(hole: tuple[int, int, int, int], of_size: tuple[int, int], contract: Contract) -> Region:
     """The hole with context: a square at the editor's native size, or all that `max_pixels` can hold."""
-    (width, height), hole = mask.size, mask.getbbox()
-    assert hole is not None
+    width, height = of_size
     across, down = hole[2] - hole[0], hole[3] - hole[1]
     if contract.native_size is not None:
         wide = high = max(contract.native_size, min(ceil(_CONTEXT * max(across, down)), max(width, height)))

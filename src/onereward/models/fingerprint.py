@@ -17,7 +17,7 @@ def fingerprint_of(model: FluxFill | QwenVLJudge | ClipEmbedder) -> str:
         parts = [model.transformer, model.vae, model.text_encoder, model.text_encoder_2]
         words = [sorted(tokenizer.get_vocab().items()) for tokenizer in (model.tokenizer, model.tokenizer_2)]
         latents = model.vae.config.scaling_factor, model.vae.config.shift_factor
-        return _digest(parts, (model.contract, model.cache, latents, words))
+        return _digest(parts, (model.contract, model.shift, model.cache, latents, words))
     if isinstance(model, ClipEmbedder):
         return _digest([model.vision, model.projection], (model.side, model.mean, model.std))
     words = sorted(model.tokenizer.get_vocab().items())

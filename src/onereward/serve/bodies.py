@@ -27,11 +27,9 @@ _PICTURE = Field(
 )
 Picture = Annotated[str, _PICTURE]
 Words = Annotated[str, Field(max_length=10_000)]
-Whole = Annotated[
-    int, BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
-]
-"""A whole number, which JSON may write as 3.0."""
-Pixels = Annotated[Whole, Field(ge=1, le=100_000)]
+_WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""JSON may write a whole number as 3.0; comes after the bounds, or the schema would not show them."""
+Pixels = Annotated[int, Field(ge=1, le=100_000), _WHOLE]
 _SIDES = ("left", "right", "top", "bottom")
 
 
@@ -46,9 +44,9 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     image: Picture
-    seed: Whole = Field(default=0, ge=0, le=2**63 - 1)
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1), _WHOLE] = 0
     """Another seed, another image."""
-    steps: Whole = Field(default_factory=_own, ge=1, le=1000)
+    steps: Annotated[int, Field(ge=1, le=1000), _WHOLE] = Field(default_factory=_own)
     """Sampling steps."""
     guidance: float = Field(default_factory=_own, ge=0, le=1000, allow_inf_nan=False)
     """Embedded guidance."""
@@ -58,7 +56,7 @@ class _Settings(BaseModel):
     """What true_cfg steers away from."""
     fit: Fit = Fit.CROP
     """What the editor sees: the part around the mask, all with mirrored margins, or all of it resized."""
-    feather: Whole = Field(default=0, ge=0, le=10_000)
+    feather: Annotated[int, Field(ge=0, le=10_000), _WHOLE] = 0
     """Pixels inside the mask over which the edit fades in."""
 
 
@@ -168,7 +166,7 @@ def body_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
     """The JSON schema of a body of JSON and that of a form, and both's definitions under `$defs` of the first."""
     schema = _BODY.json_schema(ref_template="#/components/schemas/{model}")
     forms = {f"{name}Form": _with_files(model) for name, model in schema["$defs"].items() if "properties" in model}
-    as_form = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in forms]}
+    as_form = {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in forms]}
     return {**schema, "$defs": {**schema["$defs"], **forms}}, as_form
 
 

@@ -28,10 +28,12 @@ LOOK: dict[str, Any] = {
     ),
     "css": """
         .gradio-container { width: 100%; max-width: 1200px !important; margin: 0 auto !important }
-        #session .grid-wrap { min-height: 0 !important }
-        #odds table { width: 100%; border-spacing: 0.4rem }
-        #odds caption { text-align: left }
+        #session .grid-wrap { min-height: 0 !important; padding-top: 2rem }
+        #odds table, #odds th, #odds td { border: none !important; background: none !important }
+        #odds table { width: 100% }
+        #odds caption { text-align: left; padding-bottom: 0.3rem }
         #odds th { font-weight: normal; text-align: left; width: 1%; white-space: nowrap }
+        #odds th, #odds td { padding: 0.1rem 0.4rem }
         #odds td:last-child { text-align: right; width: 4rem; font-variant-numeric: tabular-nums }
         #odds meter { width: 100% }
     """,
@@ -41,9 +43,9 @@ LOOK: dict[str, Any] = {
 }
 """What `launch` and `mount_gradio_app` are given besides the page."""
 
-_COPY = """async () => {
+_COPY = """async (file) => {
     const button = document.querySelector("#copy-recipe");
-    const recipe = await (await fetch(document.querySelector("#recipe-file").href)).text();
+    const recipe = await (await fetch(file.url)).text();
     try {
         await navigator.clipboard.writeText(recipe);
     } catch {  // not a secure context, as on http://some-machine
@@ -62,7 +64,7 @@ _COPY = """async () => {
 class Canvas:
     """Where a picture comes in and is painted on, or, for an extend, shown with what will be new."""
 
-    upload: gradio.Image
+    upload: gradio.File
     painter: gradio.ImageEditor
     preview: gradio.Image
     another: gradio.Button
@@ -125,8 +127,9 @@ def lay_out(contract: Contract) -> Page:
 
 def _canvas() -> Canvas:
     return Canvas(
-        upload=gradio.Image(
-            label="Picture", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=320
+        # No gradio.Image, which would decode the file itself, and tell of one it cannot in its own words.
+        upload=gradio.File(
+            label="Picture: PNG, JPEG or WebP", file_types=[".png", ".jpg", ".jpeg", ".webp"], height=240
         ),
         painter=gradio.ImageEditor(
             label="Paint here",
@@ -169,8 +172,8 @@ def _wishes(contract: Contract) -> Wishes:
 
 
 def _sides() -> dict[str, Any]:
-    ratios = [("by sides", ""), *((ratio, ratio) for ratio in _RATIOS)]
-    chosen: dict[str, Any] = {"ratio": gradio.Dropdown(ratios, value="", label="Extend to a ratio, or")}
+    ratios = [("the sides below", ""), *((ratio, ratio) for ratio in _RATIOS)]
+    chosen: dict[str, Any] = {"ratio": gradio.Dropdown(ratios, value="", label="Extend by")}
     for pair in (SIDES[:2], SIDES[2:]):
         with gradio.Row():
             for side in pair:
@@ -213,7 +216,7 @@ def _results() -> Results:
             edited_file = gradio.DownloadButton("Save PNG", size="sm", min_width=90, elem_id="edited-file")
             copy = gradio.Button("Copy recipe", size="sm", min_width=90, elem_id="copy-recipe")
             recipe_file = gradio.DownloadButton("Save recipe", size="sm", min_width=90, elem_id="recipe-file")
-        copy.click(None, js=_COPY, api_visibility="private")
+        copy.click(None, recipe_file, js=_COPY, api_visibility="private")
         odds = gradio.HTML(elem_id="odds", visible=False)
         gallery = gradio.Gallery(
             label="This session: choose one to go back to it",
