@@ -1,11 +1,12 @@
-"""How many images a second batch mode makes, against a plain loop over the stock FluxFillPipeline.
+"""Images a second of batch mode on the toy editor, against a plain loop over the stock FluxFillPipeline.
 
-    python -m benchmarks.batch_edit [--images 64] [--rounds 5] [--editor toy]
+    OMP_NUM_THREADS=2 python -m benchmarks.batch_edit [--images 64] [--rounds 7]
 
-Both make the same images (checked), at the editor's own size, steps and guidance, and write them as PNG files; loading
-the weights is outside the clock, encoding texts, reading and writing pictures is inside. Stock runs one image a call,
-and so does batch mode in one process, with one and with two threads, of which each one's better counts. The rounds of
-all contestants alternate; medians count.
+Both start from a jobs file and end with a PNG an image (ours with its recipe as well), at the editor's own size, steps
+and guidance, by the same seeds. Inside the clock: reading pictures, encoding texts, sampling, writing. Outside: loading
+weights, starting processes, one round to warm up. Both have two cores: stock one process of one or of two threads,
+whichever is faster; batch mode one process of one or of two threads, or two processes of one. Contestants take turns;
+a ratio is the median over the rounds of the ratio within a round. Images are compared value by value.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
@@ -24,21 +26,26 @@ from PIL import Image
 
 from onereward.edit.batch import edit_all
 from onereward.edit.editor import ImageEditor, load_editor
-from onereward.edit.job_files import Row, read_rows
-from onereward.edit.jobs import Recipe
+from onereward.edit.job_files import read_rows
+from onereward.edit.jobs import EditJob, Recipe
+from onereward.edit.pictures import FORMATS
+from onereward.models.contract import Contract
+from onereward.models.load import load_contract
 from onereward.models.names import resolve
+from onereward.models.quiet import quietly
 from onereward.runtime.threads import torch_threads
-from onereward.toy.pool import ToyPoolConfig, write_toy_pool
-from onereward.toy.scenes import Split
+from onereward.runtime.workers import worker_processes
+from onereward.toy.scenes import TASK_CYCLE, Split, make_scene
 
-_RECIPE = partial(Recipe, editor="toy")
+Contestant = Callable[[Path], None]
+"""Makes every image in a folder."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--images", type=int, default=64, metavar="N", help="images a contestant and round")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(Path(folder), args.images, args.rounds, args.batch_size), indent=1))
@@ -46,86 +53,136 @@ def main() -> None:
 
 def measure(folder: Path, images: int, rounds: int, batch_size: int) -> dict[str, float]:
     """Images a second of each contestant, the ratios, and by how much the images differ."""
-    write_toy_pool(folder / "pool", ToyPoolConfig(split=Split.VALIDATION, count=images))
-    rows = read_rows(folder / "pool", {})
-    editor = load_editor("toy")
-    stock = FluxFillPipeline.from_pretrained(resolve("toy", "editor"))
+    halves = [_write_jobs(folder, f"half-{half}", range(half, images, 2)) for half in (0, 1)]
+    whole = folder / "jobs.jsonl"
+    whole.write_text("".join(half.read_text() for half in halves))
+    contract = load_contract("toy")
+    with quietly():
+        stock = FluxFillPipeline.from_pretrained(resolve("toy", "editor"))
     stock.set_progress_bar_config(disable=True)
-    contestants: dict[str, Callable[[Path], None]] = {
-        "stock, one thread": partial(_stock, stock, editor, rows, 1),
-        "stock, two threads": partial(_stock, stock, editor, rows, 2),
-        "batch mode, one thread": partial(_ours, rows, batch_size, 1),
-        "batch mode, two threads": partial(_ours, rows, batch_size, 2),
-        "batch mode, two processes": partial(_ours_in_two, rows, batch_size),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for round_number in range(rounds + 1):  # the first one warms up and is not counted
-        for name, run in contestants.items():
-            output = folder / f"{name}-{round_number}".replace(" ", "-")
-            output.mkdir()
-            clock = run(output)
-            if round_number:
-                seconds[name].append(clock)
-    speed = {name: images / statistics.median(times) for name, times in seconds.items()}
-    stock_best, ours_best = (
-        max(speed[f"{name}, {n} thread{s}"] for n, s in (("one", ""), ("two", "s"))) for name in ("stock", "batch mode")
-    )
-    last = {name: folder / f"{name}-{rounds}".replace(" ", "-") for name in contestants}
-    levels, share = _difference(last["stock, one thread"], last["batch mode, one thread"])
+    with worker_processes(2, _load) as processes:
+        contestants: dict[str, Contestant] = {
+            "stock, 1 thread": partial(_stock, stock, contract, whole, 1),
+            "stock, 2 threads": partial(_stock, stock, contract, whole, 2),
+            "batch mode, 1 thread": partial(_ours, whole, batch_size, 1),
+            "batch mode, 2 threads": partial(_ours, whole, batch_size, 2),
+            "batch mode, 2 processes": partial(_ours_in_two, processes, halves, batch_size),
+        }
+        _load()
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        for number in range(rounds + 1):
+            for name, run in contestants.items():
+                clock = _timed(run, _output(folder, name, number))
+                if number:  # the first round warms up
+                    seconds[name].append(clock)
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    best = min(("stock, 1 thread", "stock, 2 threads"), key=lambda name: median[name])
+    last = {name: _output(folder, name, rounds) for name in contestants}
+    levels, share = _difference(last[best], last["batch mode, 1 thread"])
     return {
-        **{f"images a second: {name}": round(value, 2) for name, value in speed.items()},
-        "ratio, one process": round(ours_best / stock_best, 2),
-        "ratio, two processes": round(speed["batch mode, two processes"] / stock_best, 2),
-        "largest difference in grey levels": levels,
-        "share of values that differ": share,
+        **{f"images/s, {name}": round(images / clock, 2) for name, clock in median.items()},
+        **{
+            f"ratio to the better stock, {name}": round(
+                statistics.median(s / o for s, o in zip(seconds[best], seconds[name], strict=True)), 2
+            )
+            for name in contestants
+            if name.startswith("batch")
+        },
+        "largest difference to stock, grey levels": levels,
+        "share of values that differ from stock": share,
+        "two processes make the bytes of one": float(
+            _files(last["batch mode, 2 processes"]) == _files(last["batch mode, 1 thread"])
+        ),
     }
 
 
-def _stock(pipeline: FluxFillPipeline, editor: ImageEditor, rows: list[Row], threads: int, output: Path) -> float:
-    """A careful user's loop: contract settings, the scene's prompt, the mask pasted back, one PNG an image."""
-    contract = editor.model.contract
+def _write_jobs(folder: Path, name: str, indices: Sequence[int]) -> Path:
+    """Scenes as files with a jobs file; every task in turn, each scene's prompt its own."""
+    rows = []
+    for index in indices:
+        triplet = make_scene(Split.VALIDATION, index).triplet()
+        image, mask = folder / f"{index}.png", folder / f"{index}.mask.png"
+        image.write_bytes(triplet.image)
+        mask.write_bytes(triplet.mask)
+        rows.append(
+            {"image": image.name, "mask": mask.name, "task": TASK_CYCLE[index % len(TASK_CYCLE)], "seed": index}
+        )
+        rows[-1]["prompt"] = triplet.prompt
+    file = folder / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def _output(folder: Path, name: str, number: int) -> Path:
+    return folder / f"{name.replace(', ', '-').replace(' ', '-')}-{number}"
+
+
+def _timed(run: Contestant, output: Path) -> float:
+    output.mkdir()
     started = time.perf_counter()
+    run(output)
+    return time.perf_counter() - started
+
+
+def _stock(pipeline: FluxFillPipeline, contract: Contract, jobs: Path, threads: int, output: Path) -> None:
+    """A careful user's loop: the editor's own settings, what lies outside the mask pasted back, one PNG an image."""
     with torch_threads(threads):
-        for row in rows:
-            request = row.job.request()
-            image = pipeline(
-                prompt=contract.prompt_for(request.task, request.prompt),
-                image=request.image,
-                mask_image=request.mask,
-                height=request.image.height,
-                width=request.image.width,
+        for line in jobs.read_text().splitlines():
+            job = EditJob.of(json.loads(line))
+            image, mask = (Image.open(jobs.parent / str(path)) for path in (job.image, job.mask))
+            made = pipeline(
+                prompt=contract.prompt_for(job.task, job.prompt),
+                image=image,
+                mask_image=mask,
+                height=image.height,
+                width=image.width,
                 num_inference_steps=contract.steps,
                 guidance_scale=contract.guidance,
                 max_sequence_length=contract.max_sequence_length,
-                generator=torch.Generator().manual_seed(request.seed),
+                generator=torch.Generator().manual_seed(job.seed),
             ).images[0]
-            Image.composite(image, request.image, request.mask).save(output / f"{row.name}.png", compress_level=1)
-    return time.perf_counter() - started
+            made = Image.composite(made, image.convert("RGB"), mask.convert("L"))
+            made.save(output / f"{Path(job.image).stem}.png", **FORMATS[".png"][1])
 
 
-def _ours(rows: list[Row], batch_size: int, threads: int, output: Path) -> float:
-    editor = load_editor("toy")
-    started = time.perf_counter()
-    with torch_threads(threads):
-        edit_all(rows, output, lambda: editor, _RECIPE, batch_size=batch_size)
-    return time.perf_counter() - started
+_editor: ImageEditor
 
 
-def _ours_in_two(rows: list[Row], batch_size: int, output: Path) -> float:
-    """From the first images on: workers import torch and load the editor once, however many images follow."""
-    clocks: list[float] = []
+def _load() -> None:
+    global _editor
+    with quietly():
+        _editor = load_editor("toy")
+
+
+def _ours(jobs: Path, batch_size: int, threads: int, output: Path) -> None:
+    contract = load_contract("toy")
     edit_all(
-        rows,
+        read_rows(jobs, {}, output / "sources"),
         output,
-        partial(load_editor, "toy"),
-        _RECIPE,
+        _editor_with_its_text_encoders,
+        partial(Recipe, editor="toy"),
+        contract=contract,
         batch_size=batch_size,
-        workers=2,
-        progress=lambda count: clocks.append(time.perf_counter()),
+        threads=threads,
     )
-    # The first call tells what was done before; each of the two workers' first batches is not counted.
-    counted = len(rows) - 2 * batch_size
-    return (clocks[-1] - clocks[2]) * len(rows) / counted
+
+
+def _editor_with_its_text_encoders() -> ImageEditor:
+    """The loaded weights in an editor that remembers no text: each round encodes its own."""
+    model = _editor.model
+    parts = ("transformer", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "scheduler")
+    return ImageEditor(type(model)(**{part: getattr(model, part) for part in parts}, contract=model.contract))
+
+
+def _ours_in_two(processes: Executor, halves: Sequence[Path], batch_size: int, output: Path) -> None:
+    """What --workers 2 does once its processes have loaded the editor; each takes every second image."""
+    runs = [processes.submit(_ours, half, batch_size, 1, output) for half in halves]
+    for run in runs:
+        run.result()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def _difference(one: Path, other: Path) -> tuple[int, float]:

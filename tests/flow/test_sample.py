@@ -5,7 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from onereward.flow.sample import denoise, denoise_then_jump
+from onereward.flow.sample import denoise, denoise_then_jump, euler_step
 from onereward.flow.schedule import shifted_times
 
 TIMES = torch.tensor([1.0, 0.8, 0.5, 0.0])
@@ -90,3 +90,9 @@ def test_only_the_jump_is_graded() -> None:
     assert weight.grad is not None
     assert weight.grad.item() == pytest.approx(-2.8)
     assert not denoise(velocity, latents(10.0), TIMES).requires_grad
+
+
+def test_a_step_loses_no_double_precision() -> None:
+    latents, velocity = torch.rand(2, 1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    time, next_time = torch.tensor([0.75, 0.5])
+    assert torch.equal(euler_step(latents, velocity, time, next_time), latents - 0.25 * velocity)

@@ -11,7 +11,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from diffusers import FluxTransformer2DModel
+from safetensors.torch import save_file
 
+from onereward.models.flux_names import to_original
 from tests.tiny import tiny_flux_fill_folder
 
 ANSWERS = {
@@ -146,6 +149,8 @@ def test_offline_takes_what_the_cache_has_and_asks_nobody(hub: Hub, tmp_path: Pa
     folder = cached(home, "lab/tuned")
     folder.mkdir(parents=True)
     (tuned / "transformer").rename(folder / "transformer")
+    state = FluxTransformer2DModel.from_pretrained(folder / "transformer").state_dict()
+    save_file(to_original(state), folder / "flux1-fill-dev.safetensors")
     offline = """
 import argparse, huggingface_hub
 from onereward.cli.editor_options import use_local_cache_only
@@ -155,6 +160,7 @@ use_local_cache_only(argparse.Namespace(offline=True))
         [
             {"name_or_path": "lab/editor"},
             {"name_or_path": "lab/tuned:transformer", "base": "lab/editor"},
+            {"name_or_path": "lab/tuned:flux1-fill-dev.safetensors", "base": "lab/editor"},
             {"name_or_path": "lab/gated"},
             {"name_or_path": "lab/tuned:other", "base": "lab/editor"},
             {"name_or_path": "lab/editor", "lora": "lab/gated"},
@@ -163,6 +169,6 @@ use_local_cache_only(argparse.Namespace(offline=True))
         HF_ENDPOINT=hub.endpoint,
         HF_HOME=str(home),
     )
-    assert said[:2] == ["", ""] and hub.asked == []
-    for line in said[2:]:
+    assert said[:3] == ["", "", ""] and hub.asked == []
+    for line in said[3:]:
         assert "it is not in the local cache, and the Hub is not asked (--offline or HF_HUB_OFFLINE)" in line

@@ -5,12 +5,15 @@ import json
 import os
 import socket
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from onereward.cli.editor_options import add_execution, add_source, loader_of
+
 if TYPE_CHECKING:
-    from onereward.edit.editor import ImageEditor
     from onereward.edit.judge import ImageJudge
+    from onereward.models.load import Loader
     from onereward.serve.limits import Limits
     from onereward.serve.queue import EditQueue
 
@@ -28,8 +31,7 @@ _TOKEN_VARIABLE = "ONEREWARD_TOKEN"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Editor, address, token, limits."""
     parser.add_argument("--editor", required=True, metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
-    parser.add_argument("--base", metavar="REPO", help="pipeline that lends a lone transformer its other parts")
-    parser.add_argument("--lora", metavar="PATH", help="LoRA to merge into the editor")
+    add_source(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; another needs a token (default: %(default)s)"
     )
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a picture or extended canvas (default: %(default)s)",
     )
     limits.add_argument("--queue", type=int, default=16, metavar="N", help="edits that may wait (default: %(default)s)")
+    add_execution(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -68,18 +71,15 @@ def run(args: argparse.Namespace) -> None:
             raise
         extra = "playground" if args.playground else "web"
         raise OSError(f"serving needs the library {error.name!r}: pip install 'onereward[{extra}]'") from error
-    from onereward.edit.jobs import Recipe
-    from onereward.serve.queue import EditQueue
-
     if not args.playground and (args.compare or args.judge):
         raise ValueError("--compare and --judge are for the page: add --playground")
     token, limits = _token(args), _limits(args)
     with _bound(args.host, args.port) as listener, ExitStack() as stack:
-        recipe = partial(Recipe, editor=args.editor, base=args.base, lora=args.lora)
-        with EditQueue(_load(args), recipe=recipe, limits=limits) as queue:
+        load = loader_of(args)
+        with _queue_of(args.editor, load, limits) as queue:
             app = create_app(queue, token=token)
             if args.playground:
-                base = _compared(args, limits)
+                base = None if args.compare is None else _queue_of(args.compare, replace(load, lora=None), limits)
                 stack.enter_context(base or nullcontext())
                 mount_playground(app, queue, base=base, judge=_load_judge(args), token=token)
             listener.listen()
@@ -88,21 +88,16 @@ def run(args: argparse.Namespace) -> None:
             serve(app, queue, listener)
 
 
-def _load(args: argparse.Namespace) -> "ImageEditor":
-    from onereward.edit.editor import load_editor
-
-    return load_editor(args.editor, base=args.base, lora=args.lora)
-
-
-def _compared(args: argparse.Namespace, limits: "Limits") -> "EditQueue | None":
-    """The queue of the editor that the page compares with, if it is to."""
-    from onereward.edit.editor import load_editor
+def _queue_of(editor: str, load: "Loader", limits: "Limits") -> "EditQueue":
+    """A queue before the editor of that name."""
+    from onereward.edit.editor import load_with
     from onereward.edit.jobs import Recipe
+    from onereward.models.device import DTYPES
     from onereward.serve.queue import EditQueue
 
-    if args.compare is None:
-        return None
-    return EditQueue(load_editor(args.compare), recipe=partial(Recipe, editor=args.compare), limits=limits)
+    dtype = next(name for name, value in DTYPES.items() if value == load.dtype)
+    recipe = partial(Recipe, editor=editor, base=load.base, lora=load.lora, dtype=dtype)
+    return EditQueue(load_with(load, editor), recipe=recipe, limits=limits)
 
 
 def _load_judge(args: argparse.Namespace) -> "ImageJudge | None":

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +63,7 @@ def read_rows(
         raise FileNotFoundError(2, "no such file or folder", str(source))
     reader = _RowReader(
         folder=source if source.is_dir() else source.parent,
-        defaults={name: os.path.abspath(value) if name == "mask" else value for name, value in defaults.items()},
+        defaults={name: str(Path(value).resolve()) if name == "mask" else value for name, value in defaults.items()},
         pictures=pictures,
         images=images,
     )

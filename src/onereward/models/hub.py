@@ -18,7 +18,7 @@ _LOGIN = "`hf auth login`, or set HF_TOKEN to a token of https://huggingface.co/
 
 def access_refused(error: BaseException) -> str | None:
     """How to get access to what the Hub refuses, in one line; None if the error and its causes are no refusal."""
-    return _first(error, (_refused,))
+    return _first(error, (_gated, _refused))
 
 
 def not_found(error: BaseException) -> str | None:

@@ -183,12 +183,10 @@ def _sides() -> dict[str, Any]:
 
 def _settings(contract: Contract) -> dict[str, Any]:
     """Blank fields, which leave a setting to the editor; their placeholders say what that is."""
-    with gradio.Row():
-        steps = gradio.Number(
-            None, label="Steps", placeholder=str(contract.steps), precision=0, minimum=1, min_width=90
-        )
-        guidance = gradio.Number(None, label="Guidance", placeholder=str(contract.guidance), minimum=0, min_width=90)
-        true_cfg = gradio.Number(None, label="True CFG", placeholder=str(contract.true_cfg), minimum=1, min_width=90)
+    with gradio.Row():  # texts, because a gradio.Number that is blank says 0
+        steps = gradio.Textbox(label="Steps", placeholder=str(contract.steps), min_width=90)
+        guidance = gradio.Textbox(label="Guidance", placeholder=str(contract.guidance), min_width=90)
+        true_cfg = gradio.Textbox(label="True CFG", placeholder=str(contract.true_cfg), min_width=90)
     return {
         "steps": steps,
         "guidance": guidance,

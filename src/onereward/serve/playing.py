@@ -168,7 +168,9 @@ def in_short(recipe: Recipe) -> str:
     values = json.loads(recipe.to_json())
     for name in ("image", "mask"):
         if name in values["job"]:
-            values["job"][name] = re.sub(r"base64,.*", f"… ({len(values['job'][name]):,} bytes)", values["job"][name])
+            values["job"][name] = re.sub(
+                r"base64,.*", f"… ({len(values['job'][name]):,} characters)", values["job"][name]
+            )
     return json.dumps(values, indent=1, ensure_ascii=False)
 
 
