@@ -2,18 +2,22 @@
 
 import json
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image, ImageDraw
 
 from onereward.edit.editor import ImageEditor, load_editor
 from onereward.edit.jobs import EditJob, Recipe, digest_of
 from onereward.edit.judge import ImageJudge, load_judge
 from onereward.edit.pictures import encode_picture
+from onereward.serve.app import create_app
+from onereward.serve.playground import mount_playground
 from onereward.serve.playing import Picture, Shown, in_short, job_of, judged, odds_table
-from onereward.serve.queue import Result
+from onereward.serve.queue import EditQueue, Result
 from onereward.terms import Dimension, Task
 from tests.pictures import noise
 
@@ -169,3 +173,20 @@ def made(editor: ImageEditor, picture: Picture, *, seed: int, prompt: str = "a s
     return Shown(
         picture=picture, job=job, result=Result(png=encode_picture(edited, ".png", edited.mode), recipe=recipe)
     )
+
+
+def test_with_a_token_the_page_and_all_behind_it_wait_for_it(editor: ImageEditor) -> None:
+    with EditQueue(editor, recipe=partial(Recipe, editor="toy")) as queue:
+        app = create_app(queue, token="secret")
+        mount_playground(app, queue, token="secret")
+        client = TestClient(app)
+        closed = ["/config", "/gradio_api/info", "/gradio_api/file=x"]
+        assert [client.get(path).status_code for path in closed] == [401] * 3
+        assert client.post("/gradio_api/upload", files={"files": b"x"}).status_code == 401
+        assert client.post("/gradio_api/queue/join", json={"fn_index": 0, "data": []}).status_code == 401
+        assert client.post("/login", data={"username": "me", "password": "guess"}).status_code == 400
+        assert client.post("/login", data={"username": "me", "password": "secret"}).status_code == 200
+        config = client.get("/config").json()
+        assert config["title"] == "OneReward"
+        assert {one["api_visibility"] for one in config["dependencies"]} == {"private"}
+        assert client.get("/v1/contract").status_code == 401  # the API has its own way

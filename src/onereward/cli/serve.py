@@ -126,14 +126,19 @@ def _limits(args: argparse.Namespace) -> "Limits":
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket that has the address, so that a taken one is said before a large editor is loaded."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
+    if not 0 <= port < 2**16:
+        raise ValueError(f"got --port {port}, expected 0 (any free one) to {2**16 - 1}")
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; name another --port") from error
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; name another --host or --port") from error
     return listener
 
 

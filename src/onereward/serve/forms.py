@@ -24,15 +24,17 @@ def form_fields(body: bytes, boundary: bytes) -> dict[str, str]:
     fields: dict[str, str] = {}
 
     def keep(part: Field | File) -> None:
+        if len(fields) >= _MOST_FIELDS:
+            raise ValueError(f"the form has over {_MOST_FIELDS} fields: an edit has fewer")
         name = _text(part.field_name or b"", "a field's name")
         if name in fields:
             raise ValueError(f"the form has the field {name[:50]!r} twice: send it once")
         value = (part.value or b"") if isinstance(part, Field) else _content(part)
         fields[name] = data_url(value) if name in _PICTURES else _text(value, f"the field {name[:50]!r}")
 
-    # python-multipart would write large files to disk.
-    config = {"MAX_MEMORY_FILE_SIZE": inf, "MAX_FIELDS": _MOST_FIELDS}
     try:
+        # Without this python-multipart writes large files to disk.
+        config = {"MAX_MEMORY_FILE_SIZE": inf}
         parser = FormParser("multipart/form-data", keep, keep, boundary=boundary, config=config)
         parser.write(body)
         parser.finalize()

@@ -29,7 +29,7 @@ LOOK: dict[str, Any] = {
     "css": """
         .gradio-container { width: 100%; max-width: 1200px !important; margin: 0 auto !important }
         #session .grid-wrap { min-height: 0 !important; padding-top: 2rem }
-        #odds table, #odds th, #odds td { border: none !important; background: none !important }
+        #odds table, #odds tr, #odds th, #odds td { border: none !important; background: none !important }
         #odds table { width: 100% }
         #odds caption { text-align: left; padding-bottom: 0.3rem }
         #odds th { font-weight: normal; text-align: left; width: 1%; white-space: nowrap }

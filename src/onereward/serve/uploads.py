@@ -18,19 +18,19 @@ def check_pictures(job: EditJob, most_pixels: int) -> None:
 
     Decodes them once; what is made of them is thrown away.
     """
-    width, height = _size_of(job.image, "the image", most_pixels)
+    image = _file_in(job.image, "the image")
+    _check_header(image, "the image", most_pixels)
     if job.mask is not None:
-        _size_of(job.mask, "the mask", most_pixels)
+        _check_header(_file_in(job.mask, "the mask"), "the mask", most_pixels)
     else:
+        width, height = image_size(image, "the image")
         borders = job.borders((width, height))
         canvas = (width + borders.left + borders.right, height + borders.top + borders.bottom)
         _check_size(canvas, "the extended image", most_pixels)
     job.request()
 
 
-def _size_of(source: str, name: str, most_pixels: int) -> tuple[int, int]:
-    """Width and height (upright) of a picture in a data: URL, from its header alone."""
-    file = _file_in(source, name)
+def _check_header(file: bytes, name: str, most_pixels: int) -> None:
     try:
         with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
             _check_size(image.size, name, most_pixels)
@@ -40,7 +40,6 @@ def _size_of(source: str, name: str, most_pixels: int) -> tuple[int, int]:
         raise ValueError(f"{name} is too large: {error}") from error
     except (OSError, SyntaxError) as error:
         raise ValueError(f"cannot read {name}: {error}; give a whole PNG, JPEG or WebP file") from error
-    return image_size(file, name)
 
 
 def _file_in(source: str, name: str) -> bytes:
