@@ -17,12 +17,12 @@ HERE = Path(__file__).parent
 
 def main(to_look_at: Path | None) -> None:
     with (
-        tempfile.TemporaryDirectory() as made,
+        tempfile.TemporaryDirectory() as folder,
+        running("toy", Path(folder, "log.txt"), "--playground", "--judge", "toy") as server,
         sync_playwright() as playwright,
-        running("toy", Path(made, "log.txt"), "--playground", "--judge", "toy") as server,
     ):
         page = playwright.chromium.launch(**CHROMIUM).new_page(viewport={"width": 1280, "height": 900})
-        open_with(page, server.url, save(PHOTO, Path(made, "photo.png")))
+        open_with(page, server.url, save(PHOTO, Path(folder, "photo.png")))
         stroke(page)
         page.get_by_label("What should be there").fill("a red star")
         edit(page)
@@ -33,11 +33,15 @@ def main(to_look_at: Path | None) -> None:
         page.mouse.move(0, 0)
         shoot(page, HERE / "playground.png")
         if to_look_at is not None:
-            page.get_by_text("Advanced").click()
-            page.get_by_text("What is in the recipe").click()
-            for width in (1280, 800, 400):
-                page.set_viewport_size({"width": width, "height": 900})
-                shoot(page, to_look_at / f"{width}.png")
+            look(page, to_look_at)
+
+
+def look(page: Page, folder: Path) -> None:
+    page.get_by_text("Advanced").click()
+    page.get_by_text("What is in the recipe").click()
+    for width in (1280, 800, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        shoot(page, folder / f"{width}.png")
 
 
 def shoot(page: Page, file: Path) -> None:

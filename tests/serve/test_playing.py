@@ -1,7 +1,9 @@
 """What the playground's buttons do, without a browser: any picture in, strokes to masks, forms to jobs, odds."""
 
 import json
+import os
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from onereward.edit.judge import ImageJudge, load_judge
 from onereward.edit.pictures import encode_picture
 from onereward.serve.app import create_app
 from onereward.serve.playground import mount_playground
-from onereward.serve.playing import Picture, Shown, in_short, job_of, judged, odds_table
+from onereward.serve.playing import Picture, Shown, drop_older, in_short, job_of, judged, odds_table
 from onereward.serve.queue import EditQueue, Result
 from onereward.terms import Dimension, Task
 from tests.pictures import noise
@@ -153,6 +155,16 @@ def test_the_judge_compares_with_the_base_or_with_the_last_answer_to_the_same_qu
     assert (against_base.odds, against_base.compared) == (after.odds, "the base editor's")
     assert against_base.before() == first.result.png
     assert f"{after.odds[Dimension.STRUCTURE]:.1%}" in odds_table(after)
+
+
+def test_files_of_yesterday_are_dropped(tmp_path: Path) -> None:
+    old, new = tmp_path / "a" / "old.png", tmp_path / "b" / "new.png"
+    for file, age in ((old, 100), (new, 0)):
+        file.parent.mkdir()
+        file.touch()
+        os.utime(file, (time.time() - age,) * 2)
+    drop_older(tmp_path, 50)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_recipe_in_short_names_its_pictures_only(editor: ImageEditor, tmp_path: Path) -> None:

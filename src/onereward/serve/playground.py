@@ -4,21 +4,23 @@ It asks the queues that the API asks too, so that an editor is entered by one th
 """
 
 import asyncio
+import os
 import random
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio
 from fastapi import FastAPI
 from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from onereward.serve.app import is_token
 from onereward.serve.layout import HINTS, LOOK, SIDES, Page, lay_out
-from onereward.serve.playing import KEPT, Picture, Shown, in_short, job_of, judged, odds_table, taken
+from onereward.serve.playing import KEPT, Picture, Shown, drop_older, in_short, job_of, judged, odds_table, taken
 from onereward.serve.queue import EditQueue, QueueFullError, UnknownEditError
 from onereward.terms import Task
 
@@ -57,7 +59,8 @@ def playground(queue: EditQueue, *, base: EditQueue | None = None, judge: "Image
     Without a base the judge compares a result with the one before it, if both answer the same question.
     `launch` it with `LOOK`, or mount it.
     """
-    with gradio.Blocks(title="OneReward", analytics_enabled=False, delete_cache=(_DAY, _DAY)) as blocks:
+    _folder()
+    with gradio.Blocks(title="OneReward", analytics_enabled=False) as blocks:
         _Playground(lay_out(queue.contract), queue, base, judge).connect()
     page: gradio.Blocks = blocks
     return page
@@ -171,6 +174,7 @@ class _Playground:
     ) -> AsyncIterator[_Updates]:
         asked: list[tuple[EditQueue, str]] = []
         try:
+            await asyncio.to_thread(drop_older, Path(_folder().name), _DAY)
             layers = painted["layers"] if painted else []
             job = await asyncio.to_thread(job_of, picture, layers, self._values(form))
             for queue in self._queues:
@@ -233,5 +237,16 @@ def _edited_file(shown: Shown) -> str:
 
 
 def _file(name: str, content: bytes) -> str:
-    """A file in gradio's cache, which it serves from there, and deletes after a day or when it ends."""
-    return str(save_bytes_to_cache(content, name, get_upload_folder()))
+    """A file where gradio serves it from."""
+    return str(save_bytes_to_cache(content, name, _folder().name))
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Where gradio keeps what is sent and made: a folder that only this process's user can read, gone at its end.
+
+    Its own is open to all users of the machine, and it forgets to delete the files of download buttons.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="onereward-", dir=os.environ.get("GRADIO_TEMP_DIR"))
+    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    return folder

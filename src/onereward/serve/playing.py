@@ -7,7 +7,9 @@ import io
 import json
 import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,6 +163,14 @@ def taken(queue: EditQueue, edit_id: str) -> Result | None:
         return queue.result(edit_id) if status.state is State.DONE else None
     except UnknownEditError:
         return None
+
+
+def drop_older(folder: Path, seconds: float) -> None:
+    """Delete the folder's files that were last written longer ago."""
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a neighbour deletes too
+            if file.is_file() and time.time() - file.stat().st_mtime > seconds:
+                file.unlink()
 
 
 def in_short(recipe: Recipe) -> str:
