@@ -8,16 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A server that listens: its URL, process and the file with what it said on stderr."""
+    """A server that listens: its URL, token, process and the file with what it said on stderr."""
 
     url: str
+    token: str
     process: subprocess.Popen[str]
     log: Path
+
+    def client(self) -> httpx.Client:
+        """What sends requests that bear its token."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
 
     def memory(self) -> int:
         """Resident bytes of its process."""
@@ -25,8 +31,21 @@ class Running:
 
 
 @contextmanager
-def running(editor: str, log: Path, *options: str) -> Iterator[Running]:
-    command = [sys.executable, "-m", "onereward", "serve", "--editor", editor, "--port", "0", "--json", *options]
+def running(editor: str, log: Path, *options: str, token: str = "secret") -> Iterator[Running]:
+    command = [
+        sys.executable,
+        "-m",
+        "onereward",
+        "serve",
+        "--editor",
+        editor,
+        "--port",
+        "0",
+        "--json",
+        "--token",
+        token,
+        *options,
+    ]
     with (
         log.open("w") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
@@ -35,7 +54,7 @@ def running(editor: str, log: Path, *options: str) -> Iterator[Running]:
             assert process.stdout is not None
             said = process.stdout.readline()
             assert said, log.read_text()
-            yield Running(url=json.loads(said)["url"], process=process, log=log)
+            yield Running(url=json.loads(said)["url"], token=token, process=process, log=log)
         finally:
             process.terminate()
-            process.wait(20)
+            assert process.wait(20) == 130

@@ -4,14 +4,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
@@ -26,8 +26,13 @@ from onereward.serve.queue import EditQueue, NotDoneError, QueueFullError, State
 
 _BODIES_AT_ONCE = 8
 """Bodies read at a time; others wait in their sockets, so that memory is bounded."""
+_THREADS = 2
+"""Threads that read bodies and pictures: the allocator keeps some memory for each that ever held a large one."""
 _BODY_SECONDS = 60.0
 _RETRY_SECONDS = "2"
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 class Problem(BaseModel):
@@ -85,12 +90,17 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+async def _in_thread(request: Request, work: Callable[[_Given], _Made], given: _Given) -> _Made:
+    made: _Made = await to_thread.run_sync(work, given, limiter=request.app.state.threads)
+    return made
+
+
 async def _job_in(request: Request) -> EditJob:
     kind, boundary = media_type(request.headers.get("content-type"))
     if kind == "application/json":
-        return await run_in_threadpool(job_of_json, await request.body())
+        return await _in_thread(request, job_of_json, await request.body())
     if kind == "multipart/form-data":
-        return await run_in_threadpool(lambda body: job_of_form(form_fields(body, boundary)), await request.body())
+        return await _in_thread(request, lambda body: job_of_form(form_fields(body, boundary)), await request.body())
     raise HTTPException(415, "send the edit as application/json or as multipart/form-data")
 
 
@@ -207,7 +217,7 @@ async def submit_edit(request: Request, response: Response, queue: Queue) -> Edi
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 job = await _job_in(request)
-            status = await run_in_threadpool(queue.submit, job)
+            status = await _in_thread(request, queue.submit, job)
         except TimeoutError:
             raise HTTPException(
                 408, f"the body took over {_BODY_SECONDS:.0f} seconds: send a smaller picture"
@@ -307,6 +317,7 @@ def create_app(queue: EditQueue, *, token: str | None = None) -> FastAPI:
     )
     app.state.queue = queue
     app.state.bodies = asyncio.Semaphore(_BODIES_AT_ONCE)
+    app.state.threads = CapacityLimiter(_THREADS)
     app.include_router(_api, dependencies=[] if token is None else [Depends(_bearer_of(token))])
     app.get("/healthz")(read_health)
     for kind, handler in _REFUSALS:
