@@ -161,7 +161,7 @@ def test_a_full_queue_says_when_to_come_back(editor: ImageEditor) -> None:
 
 def test_a_failed_edit_says_why_and_no_more(editor: ImageEditor) -> None:
     gated = Gated(editor)
-    gated.fails = RuntimeError("/root/secret")
+    gated.fails = RuntimeError("/secret/place")
     with served(gated) as client:
         url = client.post("/v1/edits", json=FILL).json()["url"]
         while (status := client.get(url).json())["state"] in ("queued", "running"):
