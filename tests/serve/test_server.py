@@ -8,14 +8,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from onereward.cli.main import main
 from tests.serve.edits import FILL
+from tests.serve.malformed import Malformed, malformed
 from tests.serve.running import Running, running
+
+MOST_BYTES = 4 * 2**20
+MOST_GROWTH = 256 * 2**20
+"""What the process may grow by at most, however many uploads come: a few copies of what is read at a time.
+
+The bytes sent are a multiple of it, and a decoded bomb would have 2.5 GB.
+"""
+SENDERS = 4
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +34,46 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with running(str(tiny_folder), log, "--max-upload", "4", "--max-pixels", "1000000", "--queue", "9999") as server:
         yield server
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.soak)])
+def test_malformed_uploads_are_refused_and_nothing_of_them_stays(server: Running, count: int) -> None:
+    with server.client() as client, ThreadPoolExecutor(SENDERS) as senders:
+
+        def send(upload: Malformed) -> tuple[Malformed, httpx.Response | None, int]:
+            return upload, _post(client, upload.request), server.memory()
+
+        _make_one(client)
+        before = largest = server.memory()
+        accepted, sent, unanswered = [], 0, 0
+        for upload, answer, memory in senders.map(send, malformed(count, count, MOST_BYTES)):
+            largest = max(largest, memory)
+            if answer is None:
+                unanswered += 1
+                assert upload.kind == "too large"  # closed while it was sent
+                continue
+            assert answer.status_code in upload.codes, (upload.kind, answer.status_code, answer.text[:500])
+            sent += int(answer.request.headers.get("content-length", 0))
+            if answer.status_code == 202:
+                accepted.append(answer.json()["url"])
+            else:
+                assert 0 < len(answer.json()["detail"]) <= 500
+        states = [_final(client, url) for url in accepted]
+        assert all(state in ("done", None) for state in states), states  # None: dropped for newer ones
+        _make_one(client)
+    assert server.process.poll() is None
+    assert "Traceback" not in server.log.read_text()
+    at_end, at_most = (size - before for size in (server.memory(), largest))
+    print(f"{count} uploads, {sent / 1e6:.0f} MB: {len(accepted)} harmless, {unanswered} cut off, the others refused")
+    print(f"memory grew by {at_end / 1e6:.1f} MB, {at_most / 1e6:.1f} MB at most")
+    assert sent > MOST_GROWTH > max(at_end, at_most)
+
+
+def _post(client: httpx.Client, request: dict[str, Any]) -> httpx.Response | None:
+    try:
+        return client.post("/v1/edits", **request)
+    except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+        return None
 
 
 def _final(client: httpx.Client, url: str) -> str | None:

@@ -1,6 +1,7 @@
 """The HTTP API: edits in as JSON or forms; progress, images and recipes out; every error is a sentence in JSON."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
@@ -214,6 +215,7 @@ _api = APIRouter(prefix="/v1", responses=_problems(401))
 async def submit_edit(request: Request, response: Response, queue: Queue) -> EditStatus:
     """Put an edit in the queue, sent as JSON with its pictures as data: URLs or as a multipart form with files."""
     async with request.app.state.bodies:
+        gc.collect()  # a refused body hangs on its error, in a cycle, until somebody looks
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 job = await _job_in(request)

@@ -1,5 +1,6 @@
 """The server process: uvicorn on a socket that is bound already, ended in order by Ctrl-C or SIGTERM."""
 
+import gc
 import socket
 from types import FrameType
 
@@ -27,6 +28,8 @@ class _Server(uvicorn.Server):
 
 def serve(app: FastAPI, queue: EditQueue, listener: socket.socket) -> None:
     """Answer until interrupted, which is raised again (KeyboardInterrupt) when the last request is answered."""
+    gc.collect()
+    gc.freeze()  # what is there stays: collections need not look at it, and are quick
     config = uvicorn.Config(
         app,
         log_config=None,
