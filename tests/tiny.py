@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxFillPipeline, FluxTransformer2DModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from onereward.flow.shift import Shift
@@ -88,3 +90,23 @@ def _tiny_vae() -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
+
+
+def stock_edit(pipeline: FluxFillPipeline) -> "numpy.ndarray":
+    """One image by the stock pipeline, always the same edit: 1 x 32 x 32 x 3, from 0 to 1."""
+    noise = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=numpy.uint8)
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (4, 4, 28, 28))
+    pipeline.set_progress_bar_config(disable=True)
+    images: numpy.ndarray = pipeline(
+        prompt="a red star",
+        image=Image.fromarray(noise),
+        mask_image=mask,
+        height=32,
+        width=32,
+        num_inference_steps=2,
+        max_sequence_length=SEQUENCE_LENGTH,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+    ).images
+    return images

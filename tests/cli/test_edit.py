@@ -207,3 +207,17 @@ def test_what_must_be_given_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert "--image, --task, --output must be given" in capsys.readouterr().err
     assert main(["edit", "--recipe", "nowhere.json", "--output", "out.png"]) == 2
     assert "nowhere.json: no such file" in capsys.readouterr().err
+
+
+def test_a_recipe_repeats_how_the_editor_ran(
+    folder: Path, files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fill(folder, files, "--save-recipe") == 0
+    plain = Image.open(files / "out.png").tobytes()
+    assert fill(folder, files, "--steps", "6", "--quantize", "fp8", "--cache", "0.9", "--save-recipe") == 0
+    values = json.loads((files / "out.json").read_text())
+    assert (values["quantize"], values["cache"], values["dtype"]) == ("fp8", 0.9, "fp32")
+    again = tmp_path / "again.png"
+    assert main(["edit", "--recipe", str(files / "out.json"), "--output", str(again)]) == 0
+    assert again.read_bytes() == (files / "out.png").read_bytes() and caplog.messages == []
+    assert Image.open(again).tobytes() != plain

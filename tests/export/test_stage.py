@@ -9,7 +9,6 @@ import pytest
 import torch
 from diffusers import FluxFillPipeline, FluxTransformer2DModel
 from peft import LoraConfig, get_peft_model
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -20,7 +19,7 @@ from onereward.models.contract import CONTRACT_FILE, contract_of_json, read_cont
 from onereward.models.flux_names import original_of
 from onereward.models.load import load_flux_fill
 from onereward.models.lora import merge_lora, read_lora
-from tests.tiny import SEQUENCE_LENGTH, TINY_CONTRACT, tiny_flux_fill_folder
+from tests.tiny import TINY_CONTRACT, stock_edit, tiny_flux_fill_folder
 
 Picture = numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float32]]
 CLOSE = 2e-5
@@ -65,30 +64,10 @@ def _adapter(base: Path, folder: Path, modules: str) -> Path:
     return folder
 
 
-def edited(pipeline: FluxFillPipeline) -> Picture:
-    """One image by the stock pipeline."""
-    noise = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=numpy.uint8)
-    mask = Image.new("L", (32, 32))
-    mask.paste(255, (4, 4, 28, 28))
-    pipeline.set_progress_bar_config(disable=True)
-    images: Picture = pipeline(
-        prompt="a red star",
-        image=Image.fromarray(noise),
-        mask_image=mask,
-        height=32,
-        width=32,
-        num_inference_steps=2,
-        max_sequence_length=SEQUENCE_LENGTH,
-        generator=torch.Generator().manual_seed(0),
-        output_type="np",
-    ).images
-    return images
-
-
 def ours(editor: Path, lora: Path | None = None) -> Picture:
     """The same image with the weights that our loader makes."""
     transformer = load_flux_fill(str(editor), lora=None if lora is None else str(lora)).transformer
-    return edited(FluxFillPipeline.from_pretrained(editor, transformer=transformer))
+    return stock_edit(FluxFillPipeline.from_pretrained(editor, transformer=transformer))
 
 
 def difference(one: Picture, two: Picture) -> float:
@@ -112,7 +91,7 @@ def test_a_trained_lora_in_stock_diffusers_gives_our_image(base: Path, adapter: 
     assert difference(ours(base), expected) > 0.01
     pipeline = FluxFillPipeline.from_pretrained(base)
     pipeline.load_lora_weights(tmp_path / "out")
-    assert difference(edited(pipeline), expected) < CLOSE
+    assert difference(stock_edit(pipeline), expected) < CLOSE
     assert difference(ours(base, tmp_path / "out"), expected) < CLOSE
 
 
@@ -139,20 +118,20 @@ def test_stock_diffusers_reads_the_comfyui_file_to_our_image(base: Path, tmp_pat
     assert difference(ours(base), expected) > 0.001
     pipeline = FluxFillPipeline.from_pretrained(base)
     pipeline.load_lora_weights(exported.weights)
-    assert difference(edited(pipeline), expected) < CLOSE
+    assert difference(stock_edit(pipeline), expected) < CLOSE
 
 
 def test_a_merged_folder_is_the_editor_with_its_lora(base: Path, adapter: Path, tmp_path: Path) -> None:
     exported = write(tmp_path / "out", Form.FOLDER, base, lora=str(adapter))
     assert exported == Exported(weights=tmp_path / "out", kept=None)
-    assert difference(edited(FluxFillPipeline.from_pretrained(exported.weights)), ours(base, adapter)) < CLOSE
+    assert difference(stock_edit(FluxFillPipeline.from_pretrained(exported.weights)), ours(base, adapter)) < CLOSE
     assert same_weights(exported.weights, base, adapter)
     assert load_flux_fill(str(exported.weights)).contract == load_flux_fill(str(base)).contract
 
 
 def test_a_folder_is_the_editor(tuned: Path, tmp_path: Path) -> None:
     write(tmp_path / "out", Form.FOLDER, tuned)
-    assert difference(edited(FluxFillPipeline.from_pretrained(tmp_path / "out")), ours(tuned)) < CLOSE
+    assert difference(stock_edit(FluxFillPipeline.from_pretrained(tmp_path / "out")), ours(tuned)) < CLOSE
     assert same_weights(tmp_path / "out", tuned)
 
 
@@ -163,7 +142,7 @@ def test_extraction_at_full_rank_gives_the_image_of_the_full_fine_tune(base: Pat
     assert exported.kept == pytest.approx(1, abs=1e-6)
     pipeline = FluxFillPipeline.from_pretrained(base)
     pipeline.load_lora_weights(tmp_path / "out")
-    assert difference(edited(pipeline), expected) < CLOSE
+    assert difference(stock_edit(pipeline), expected) < CLOSE
     for form in (Form.LORA, Form.COMFYUI_LORA):
         folder = tmp_path / form
         write(folder, form, tuned, start=str(base), rank=1000)

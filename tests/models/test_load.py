@@ -13,7 +13,6 @@ import torch
 from diffusers import FluxFillPipeline, FluxTransformer2DModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from onereward.flow.shift import Shift
@@ -22,7 +21,7 @@ from onereward.models.execution import Execution
 from onereward.models.flux_fill import FluxFill
 from onereward.models.flux_names import to_original
 from onereward.models.load import load_contract, load_flux_fill, save_editor
-from tests.tiny import SEQUENCE_LENGTH, TINY_CONTRACT, tiny_flux_fill_folder
+from tests.tiny import TINY_CONTRACT, stock_edit, tiny_flux_fill_folder
 
 
 @pytest.fixture(scope="module")
@@ -50,27 +49,9 @@ def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 def test_what_is_saved_the_stock_pipeline_loads_with_equal_images(base: Path, other: Path, tmp_path: Path) -> None:
     tuned = FluxTransformer2DModel.from_pretrained(other / "tuned")
     save_editor(tmp_path / "saved", load_flux_fill(str(base)), transformer=tuned)
-    noise = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=numpy.uint8)
-    mask = Image.new("L", (32, 32))
-    mask.paste(255, (6, 6, 20, 20))
-
-    def edited(pipeline: FluxFillPipeline) -> numpy.ndarray:
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline(
-            prompt="a red star",
-            image=Image.fromarray(noise),
-            mask_image=mask,
-            height=32,
-            width=32,
-            num_inference_steps=2,
-            max_sequence_length=SEQUENCE_LENGTH,
-            generator=torch.Generator().manual_seed(0),
-            output_type="np",
-        ).images
-
-    expected = edited(FluxFillPipeline.from_pretrained(base, transformer=tuned))
-    assert numpy.array_equal(edited(FluxFillPipeline.from_pretrained(tmp_path / "saved")), expected)
-    assert not numpy.array_equal(edited(FluxFillPipeline.from_pretrained(base)), expected)
+    expected = stock_edit(FluxFillPipeline.from_pretrained(base, transformer=tuned))
+    assert numpy.array_equal(stock_edit(FluxFillPipeline.from_pretrained(tmp_path / "saved")), expected)
+    assert not numpy.array_equal(stock_edit(FluxFillPipeline.from_pretrained(base)), expected)
     again = load_flux_fill(str(tmp_path / "saved"))
     assert again.contract == TINY_CONTRACT and equal(weights(again.transformer), weights(tuned))
 

@@ -6,15 +6,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onereward.cli.editor_options import add_execution, add_source, loader_of, use_local_cache_only
+from onereward.cli.editor_options import add_execution, add_source, loader_of, recipe_of, use_local_cache_only
 from onereward.terms import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from onereward.edit.jobs import EditJob, Recipe
+    from onereward.edit.jobs import EditJob
     from onereward.models.contract import Contract
-    from onereward.models.load import Loader
 
 HELP = "repaint the masked part of one image"
 EXAMPLE = """
@@ -103,6 +100,7 @@ def _make_again(args: argparse.Namespace) -> None:
     if args.editor is None:
         args.editor, args.base, args.lora = recipe.editor, recipe.base, recipe.lora
         args.dtype = recipe.dtype if recipe.dtype and args.dtype == "auto" else args.dtype
+        args.quantize, args.cache = args.quantize or recipe.quantize, args.cache or recipe.cache
     job = _with_given(recipe.job.to_values(), args)
     pixels = _edit(args, job)
     if (args.editor, job) == (recipe.editor, recipe.job) and recipe.pixels not in (None, pixels):
@@ -157,7 +155,7 @@ def _edit_all(args: argparse.Namespace) -> None:
             rows,
             output,
             partial(load_with, loader, args.editor),
-            _recipe_of(args, loader),
+            recipe_of(args.editor, loader),
             contract=contract,
             batch_size=args.batch_size,
             workers=args.workers,
@@ -190,22 +188,12 @@ def _edit(args: argparse.Namespace, job: "EditJob") -> str:
     with track(contract.steps if job.steps is None else job.steps, "edit") as advance:
         [edited] = editor.edit_batch([request], on_step=lambda: advance())
     write_atomically(output, encode_picture(edited, suffix, mode))
-    recipe = _recipe_of(args, loader)(job=job.with_settings_of(contract), pixels=digest_of(edited))
+    recipe = recipe_of(args.editor, loader)(job=job.with_settings_of(contract), pixels=digest_of(edited))
     said = {"output": str(output), "width": edited.width, "height": edited.height, "seed": job.seed}
     if args.save_recipe:
         said["recipe"] = str(recipe.write_beside(output))
     print(json.dumps(said) if args.json else f"{edited.width}x{edited.height} in {output}")
     return str(recipe.pixels)
-
-
-def _recipe_of(args: argparse.Namespace, loader: "Loader") -> "Callable[..., Recipe]":
-    from functools import partial
-
-    from onereward.edit.jobs import Recipe
-    from onereward.models.device import DTYPES
-
-    dtype = next(name for name, value in DTYPES.items() if value == loader.dtype)
-    return partial(Recipe, editor=args.editor, base=args.base, lora=args.lora, dtype=dtype)
 
 
 def _say_what_is_not_used(job: "EditJob", contract: "Contract") -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, get_args
 from onereward.models.execution import Execution, Offload, Quantize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from onereward.edit.jobs import Recipe
     from onereward.models.load import Loader
 
 
@@ -58,6 +61,24 @@ def loader_of(args: argparse.Namespace) -> "Loader":
         base=given.get("base"),
         lora=given.get("lora"),
         execution=Execution(**{each.name: given[each.name] for each in fields(Execution) if each.name in given}),
+    )
+
+
+def recipe_of(editor: str, loader: "Loader") -> "Callable[..., Recipe]":
+    """What makes the Recipe of a `job` and its `pixels`, edited by the editor of that name."""
+    from functools import partial
+
+    from onereward.edit.jobs import Recipe
+    from onereward.models.device import DTYPES
+
+    return partial(
+        Recipe,
+        editor=editor,
+        base=loader.base,
+        lora=loader.lora,
+        dtype=next(name for name, value in DTYPES.items() if value == loader.dtype),
+        quantize=loader.execution.quantize,
+        cache=loader.execution.cache,
     )
 
 

@@ -6,10 +6,9 @@ import os
 import socket
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-from onereward.cli.editor_options import add_execution, add_source, loader_of
+from onereward.cli.editor_options import add_execution, add_source, loader_of, recipe_of
 
 if TYPE_CHECKING:
     from onereward.edit.judge import ImageJudge
@@ -91,13 +90,9 @@ def run(args: argparse.Namespace) -> None:
 def _queue_of(editor: str, load: "Loader", limits: "Limits") -> "EditQueue":
     """A queue before the editor of that name."""
     from onereward.edit.editor import load_with
-    from onereward.edit.jobs import Recipe
-    from onereward.models.device import DTYPES
     from onereward.serve.queue import EditQueue
 
-    dtype = next(name for name, value in DTYPES.items() if value == load.dtype)
-    recipe = partial(Recipe, editor=editor, base=load.base, lora=load.lora, dtype=dtype)
-    return EditQueue(load_with(load, editor), recipe=recipe, limits=limits)
+    return EditQueue(load_with(load, editor), recipe=recipe_of(editor, load), limits=limits)
 
 
 def _load_judge(args: argparse.Namespace) -> "ImageJudge | None":

@@ -169,13 +169,15 @@ class EditJob:
 class Recipe:
     """What makes an edited image again: the editor, the job with all its settings, and the digest of what came out.
 
-    `editor`, `base`, `lora` and `dtype` are those of `onereward edit`; `pixels` is `digest_of` the edited image.
+    What comes before the job is as `onereward edit` takes it; `pixels` is `digest_of` the edited image.
     """
 
     editor: str
     base: str | None = None
     lora: str | None = None
     dtype: str | None = None
+    quantize: str | None = None
+    cache: float | None = None
     job: EditJob
     pixels: str | None = None
     onereward: str = __version__

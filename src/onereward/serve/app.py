@@ -66,6 +66,8 @@ class EditRecipe(BaseModel):
     base: str | None
     lora: str | None
     dtype: str | None
+    quantize: str | None
+    cache: float | None
     job: EditBody
     pixels: str | None
     onereward: str
