@@ -1,6 +1,7 @@
 """A real `onereward serve` in its own process, for tests that must not share one with it."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,16 +15,17 @@ import psutil
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A server that listens: its URL, token, process and the file with what it said on stderr."""
+    """A server that listens: its URL, token (if it asks for one), process and the file with what it said on stderr."""
 
     url: str
-    token: str
+    token: str | None
     process: subprocess.Popen[str]
     log: Path
 
     def client(self) -> httpx.Client:
         """What sends requests that bear its token."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=60)
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
 
     def memory(self) -> int:
         """Resident bytes of its process."""
@@ -31,23 +33,12 @@ class Running:
 
 
 @contextmanager
-def running(editor: str, log: Path, *options: str, token: str = "secret") -> Iterator[Running]:
-    command = [
-        sys.executable,
-        "-m",
-        "onereward",
-        "serve",
-        "--editor",
-        editor,
-        "--port",
-        "0",
-        "--json",
-        "--token",
-        token,
-        *options,
-    ]
+def running(editor: str, log: Path, *options: str, token: str | None = None) -> Iterator[Running]:
+    command = [sys.executable, "-m", "onereward", "serve", "--editor", editor, "--port", "0", "--json", *options]
+    command += [] if token is None else ["--token", token]
     with (
         log.open("w") as errors,
+        _answers_ctrl_c(),
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         try:
@@ -58,3 +49,13 @@ def running(editor: str, log: Path, *options: str, token: str = "secret") -> Ite
         finally:
             process.terminate()
             assert process.wait(20) == 130
+
+
+@contextmanager
+def _answers_ctrl_c() -> Iterator[None]:
+    """What is started inside takes SIGINT, also where the tests themselves were told to ignore it (`nohup`, `&`)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -32,7 +32,9 @@ SENDERS = 4
 @pytest.fixture(scope="module")
 def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    with running(str(tiny_folder), log, "--max-upload", "4", "--max-pixels", "1000000", "--queue", "9999") as server:
+    with running(
+        str(tiny_folder), log, "--max-upload", "4", "--max-pixels", "1000000", "--queue", "9999", token="secret"
+    ) as server:
         yield server
 
 
@@ -145,7 +147,7 @@ def test_the_schema_and_the_server_agree(server: Running, tmp_path: Path, exampl
 
 
 def test_it_ends_in_order_while_a_client_listens(tiny_folder: Path, tmp_path: Path) -> None:
-    with running(str(tiny_folder), tmp_path / "log.txt") as server, server.client() as client:
+    with running(str(tiny_folder), tmp_path / "log.txt", token="secret") as server, server.client() as client:
         url = client.post("/v1/edits", json={**FILL, "steps": 1000}).json()["url"]
         with client.stream("GET", f"{url}/events") as events:
             assert next(events.iter_lines()) == "event: status"
