@@ -123,7 +123,11 @@ class Vote:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """(x^w, x^l, q): one winner and loser from one vote, with what the query needs (Eq. 1)."""
+    """(x^w, x^l, q): one winner and loser from one vote, with what the query needs (Eq. 1).
+
+    `source` names the source image, or whatever else groups pairs (splits keep a group together). With `tie` the voter
+    saw no difference, and which image is called the winner means nothing.
+    """
 
     triplet_id: str
     task: Task
@@ -136,3 +140,5 @@ class Preference:
     voter: str
     kind: VoterKind
     weight: float
+    source: str = ""
+    tie: bool = False

@@ -290,7 +290,10 @@ def _to_cell(value: Any) -> Any:
 
 
 def _to_records(table: pyarrow.Table, kind: type[Record]) -> list[Record]:
-    columns = {name: _to_values(table[name].to_pylist(), hint) for name, hint in _types(kind).items()}
+    """A column that an older onereward did not write has its field's default."""
+    has_default = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    there = [name for name in _types(kind) if name in table.column_names or name not in has_default]
+    columns = {name: _to_values(table[name].to_pylist(), _types(kind)[name]) for name in there}
     return [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
