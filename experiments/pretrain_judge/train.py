@@ -85,9 +85,11 @@ def answers(judge: QwenVLJudge, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Logits_NV and the right tokens_N of all N questions of the batch, and the vision tokens_BTC of its 2B images."""
     with torch.autocast("cpu", torch.bfloat16):
         texts = [[question.text for question in asked] for asked in batch.questions]
-        grid = judge.pixels.merged_grid(*batch.first_B3HW.shape[-2:])
-        seen_BTC = judge.see(torch.cat([batch.first_B3HW, batch.second_B3HW]))
-        logits = judge.answer_logits(*seen_BTC.chunk(2), texts, grid)
+        seen: list[Tensor] = []  # of the first images, then of the second ones
+        hook = judge.model.model.visual.register_forward_hook(lambda *call: seen.append(call[2].pooler_output))
+        logits = judge.logits(batch.first_B3HW, batch.second_B3HW, texts)
+        hook.remove()
+        seen_BTC = torch.cat(seen).unflatten(0, (2 * len(texts), -1))
     words = [question.answer for asked in batch.questions for question in asked]
     tokens = judge.tokenizer(words, add_special_tokens=False)["input_ids"]
     assert all(len(ids) == 1 for ids in tokens), "every answer is one token"

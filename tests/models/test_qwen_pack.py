@@ -16,7 +16,7 @@ def test_rope_positions_by_hand() -> None:
         [0, 1, 2, 2, 2, 3, 3, 3, 5, 6],
         [0, 1, 2, 3, 4, 2, 3, 4, 5, 6],
     ]
-    assert rope_positions(ids, IMAGE, (2, 3)).tolist() == expected
+    assert rope_positions(ids, IMAGE, [(2, 3)]).tolist() == expected
 
 
 def test_common_prefix_leaves_every_query_a_token() -> None:
@@ -28,7 +28,7 @@ def test_common_prefix_leaves_every_query_a_token() -> None:
 
 
 def test_pack_of_a_ragged_batch_by_hand() -> None:
-    batch = pack([[[1, 2, 3], [1, 2, 4, 5]], [[6, 7]]], image_token=IMAGE, grid=(1, 1), pad=0)
+    batch = pack([[[1, 2, 3], [1, 2, 4, 5]], [[6, 7]]], [[], []], image_token=IMAGE, pad=0)
     assert batch.ids_BL.tolist() == [[1, 2, 3, 4, 5], [6, 7, 0, 0, 0]]
     assert batch.segment_BL.tolist() == [[0, 0, 1, 2, 2], [0, 1, PADDING, PADDING, PADDING]]
     assert batch.positions_3BL[0].tolist() == [[0, 1, 2, 2, 3], [0, 1, 0, 0, 0]]
@@ -37,7 +37,7 @@ def test_pack_of_a_ragged_batch_by_hand() -> None:
 
 
 def test_a_query_sees_the_prefix_and_itself() -> None:
-    batch = pack([[[1, 2, 3], [1, 2, 4, 5]], [[6, 7]]], image_token=IMAGE, grid=(1, 1), pad=0)
+    batch = pack([[[1, 2, 3], [1, 2, 4, 5]], [[6, 7]]], [[], []], image_token=IMAGE, pad=0)
     expected = torch.tensor(
         [
             [1, 0, 0, 0, 0],

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
+from onereward.models.judge_contract import Probability
 from onereward.models.load_judge import load_qwen_vl
-from onereward.models.qwen_vl import Probability, QwenVLJudge
+from onereward.models.qwen_vl import QwenVLJudge
 from onereward.query import build_query
 from onereward.terms import DIMENSIONS, Dimension, Task
 from onereward.toy.judge_model import toy_image_processor
@@ -199,10 +200,10 @@ def test_a_mean_over_the_asked_queries_has_a_finite_gradient(judge: QwenVLJudge)
 
 def test_full_and_binary_probability_differ_by_the_mass_outside(judge: QwenVLJudge) -> None:
     first, second = _images()
-    full = QwenVLJudge(judge.model, judge.tokenizer, judge.pixels, probability=Probability.FULL)
+    full = judge.with_contract(probability=Probability.FULL)
     yes = full.prob_yes(first, second, QUERIES[:1] * 3)
     binary = judge.prob_yes(first, second, QUERIES[:1] * 3)
-    outside = judge.outside_mass(first, second, QUERIES[:1] * 3)
+    outside = judge.answer(first, second, QUERIES[:1] * 3).outside_BK
     assert torch.allclose(yes / (1 - outside), binary)
     assert (outside > 0).all()
     by_hand = torch.stack(_stock_logits(judge, first, second, QUERIES[:1] * 3)).softmax(-1)[:, judge.answer_ids[0]]
@@ -219,7 +220,7 @@ def test_eager_attention_gives_the_same(folder: Path, judge: QwenVLJudge) -> Non
 
 def test_an_answer_of_two_tokens_is_refused(judge: QwenVLJudge) -> None:
     with pytest.raises(ValueError, match=r"'the first' is .* tokens"):
-        QwenVLJudge(judge.model, judge.tokenizer, judge.pixels, answers=("the first", "no"))
+        judge.with_contract(answers=("the first", "no"))
 
 
 def test_a_missing_folder_says_what_was_expected(tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_the_folder_loads_with_stock_classes(folder: Path, judge: QwenVLJudge) -
 
 @pytest.mark.parametrize("probability", list(Probability))
 def test_both_orders_at_once_are_two_questions(folder: Path, probability: Probability) -> None:
-    judge = load_qwen_vl(str(folder), dtype=torch.float64, probability=probability)
+    judge = load_qwen_vl(str(folder), dtype=torch.float64).with_contract(probability=probability)
     first, second = (image.requires_grad_(True) for image in _images())
     both = judge.prob_yes_both_orders(first, second, QUERIES, second_grad=False)
     forward, backward = judge.prob_yes(first, second, QUERIES), judge.prob_yes(second, first, QUERIES)

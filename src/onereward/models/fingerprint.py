@@ -21,7 +21,7 @@ def fingerprint_of(model: FluxFill | QwenVLJudge | ClipEmbedder) -> str:
     if isinstance(model, ClipEmbedder):
         return _digest([model.vision, model.projection], (model.side, model.mean, model.std))
     words = sorted(model.tokenizer.get_vocab().items())
-    return _digest([model.model], (model.pixels, model.answer_ids, model.probability, words))
+    return _digest([model.model], (model.pixels, model.answer_ids, model.contract, words))
 
 
 def _digest(parts: Sequence[nn.Module], settings: object) -> str:

@@ -1,7 +1,8 @@
 """All queries about one pair of images in one sequence: P ++ s1 ++ ... ++ sK, the common prefix P computed once.
 
 A query's own tokens see P and themselves, at the positions they would have alone, so every answer is the one that a
-separate forward would give. Samples of a batch may differ in the number and the length of their queries.
+separate forward would give. Samples of a batch may differ in the number and the length of their queries, and in the
+sizes of their images.
 
 Shape legend: B batch, L tokens of the packed sequence (padded on the right), K queries of a sample (the most).
 """
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Ints = NDArray[np.int64]
+Grid = tuple[int, int]
+"""Rows and columns of the language model's tokens for one image."""
 
 PREFIX, PADDING = 0, -1
 
@@ -41,9 +44,17 @@ class Pack:
         return Pack(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def pack(queries: Sequence[Sequence[Sequence[int]]], *, image_token: int, grid: tuple[int, int], pad: int) -> Pack:
-    """Packs `queries[b][k]`, each one query's whole token sequence with the images' placeholders expanded."""
-    samples = [_pack_sample([np.asarray(ids) for ids in sample], image_token, grid) for sample in queries]
+def pack(
+    queries: Sequence[Sequence[Sequence[int]]], grids: Sequence[Sequence[Grid]], *, image_token: int, pad: int
+) -> Pack:
+    """Packs `queries[b][k]`, each one query's whole token sequence with the images' placeholders expanded.
+
+    `grids[b]` are those of sample b's images, in the order in which its text shows them.
+    """
+    samples = [
+        _pack_sample([np.asarray(ids) for ids in sample], image_token, own)
+        for sample, own in zip(queries, grids, strict=True)
+    ]
     size, most = len(samples), max(len(last) for *_, last in samples)
     length = max(len(ids) for ids, *_ in samples)
     ids_BL = np.full((size, length), pad)
@@ -62,12 +73,12 @@ def pack(queries: Sequence[Sequence[Sequence[int]]], *, image_token: int, grid: 
     return Pack(**{name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)})
 
 
-def _pack_sample(queries: Sequence[Ints], image_token: int, grid: tuple[int, int]) -> tuple[Ints, Ints, Ints, Ints]:
+def _pack_sample(queries: Sequence[Ints], image_token: int, grids: Sequence[Grid]) -> tuple[Ints, Ints, Ints, Ints]:
     """ids_L, segment_L, positions_3L and last_K of one sample."""
     prefix = common_prefix(queries)
     parts = [queries[0][:prefix], *(ids[prefix:] for ids in queries)]
     lengths = [len(part) for part in parts]
-    positions = [rope_positions(ids, image_token, grid) for ids in queries]
+    positions = [rope_positions(ids, image_token, grids) for ids in queries]
     return (
         np.concatenate(parts),
         np.repeat(np.arange(len(parts)), lengths),
@@ -83,16 +94,24 @@ def common_prefix(queries: Sequence[Ints]) -> int:
     return sum(1 for _ in takewhile(bool, (stacked == stacked[0]).all(0)))
 
 
-def rope_positions(ids_L: Ints, image_token: int, grid: tuple[int, int]) -> Ints:
-    """M-RoPE positions_3L (time, row, column) of a text with images that take `grid` rows x columns of tokens each.
+def rope_positions(ids_L: Ints, image_token: int, grids: Sequence[Grid]) -> Ints:
+    """M-RoPE positions_3L (time, row, column) of a text whose images take `grids` rows x columns of tokens.
 
     Text counts up; an image's tokens lie at (0, row, column) from its start, and the count goes on after the longer
     side (transformers' `get_rope_index`, which needs a batch and token types and loops over tokens).
     """
-    rows, columns = grid
+    step = np.ones(len(ids_L), np.int64)
+    offset = np.zeros((3, len(ids_L)), np.int64)
     is_image = ids_L == image_token
-    place = (np.cumsum(is_image) - 1) % (rows * columns)
-    step = np.where(is_image, np.where(place == rows * columns - 1, max(rows, columns), 0), 1)
-    offset = np.stack([np.zeros_like(place), place // columns, place % columns]) * is_image
+    places = [np.indices(grid).reshape(2, -1) for grid in grids]
+    offset[1:, is_image] = np.concatenate(places, axis=1) if places else 0
+    step[is_image] = np.concatenate([_steps_of(grid) for grid in grids]) if places else 0
     positions: Ints = np.cumsum(step) - step + offset
     return positions
+
+
+def _steps_of(grid: Grid) -> Ints:
+    """The count stands still over an image and jumps by its longer side at its last token."""
+    step = np.zeros(grid[0] * grid[1], np.int64)
+    step[-1] = max(grid)
+    return step

@@ -3,6 +3,7 @@
 Shape legend: B batch, H W pixels, N patches of one image (2x2 merge blocks together), D numbers of a patch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,7 +88,21 @@ def _resize(grey_B3HW: Tensor, height: int, width: int) -> Tensor:
     return grey_B3HW
 
 
-def grid_thw(rules: PixelRules, height: int, width: int, count: int) -> Tensor:
-    """`image_grid_thw` of `count` images of one size: frames, rows and columns of patches."""
-    rows, columns = rules.merged_grid(height, width)
-    return torch.tensor([[1, rows * rules.merge_size, columns * rules.merge_size]]).expand(count, 3)
+Images = Tensor | Sequence[Tensor]
+"""Images in [-1, 1]: one image_B3HW, or a list of image_3HW of any sizes."""
+
+
+def patches_of(images: Images, rules: PixelRules) -> tuple[Tensor, list[tuple[int, int]]]:
+    """patches_ND of all images, one after the other, and the rows and columns of tokens that each of them takes."""
+    grids = [rules.merged_grid(*image.shape[-2:]) for image in images]
+    if isinstance(images, Tensor):
+        return to_patches(images, rules).flatten(0, 1), grids
+    if len({image.shape for image in images}) == 1:
+        return to_patches(torch.stack(tuple(images)), rules).flatten(0, 1), grids
+    return torch.cat([to_patches(image[None], rules)[0] for image in images]), grids
+
+
+def grid_thw(grids: Sequence[tuple[int, int]], rules: PixelRules) -> Tensor:
+    """`image_grid_thw` of images that take `grids` tokens: frames, rows and columns of patches."""
+    merge = rules.merge_size
+    return torch.tensor([[1, rows * merge, columns * merge] for rows, columns in grids])
