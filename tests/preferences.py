@@ -1,6 +1,6 @@
 """Preferences that any judge can learn: the brighter of two noisy images wins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,5 +50,26 @@ def bright_preferences_folder(folder: Path, count: int) -> Path:
         inputs={},
         shard_count=2,
         make_shard=lambda shard: [bright_preference(half * shard + i) for i in range(half)],
+    )
+    return folder
+
+
+def packed_preferences_folder(folder: Path, count: int) -> Path:
+    """As `bright_preferences_folder`, but every pair is voted on in all of its task's dimensions, some as ties."""
+    votes = [
+        replace(made, dimension=dimension, tie=(index + place) % 5 == 4)
+        for index in range(count)
+        for made in [bright_preference(index)]
+        for place, dimension in enumerate(DIMENSIONS[made.task])
+    ]
+    half = len(votes) // 2
+    run_stage(
+        folder,
+        kind=Preference,
+        stage="test",
+        config=_Made(count=count),
+        inputs={},
+        shard_count=2,
+        make_shard=lambda shard: votes[half:] if shard else votes[:half],
     )
     return folder

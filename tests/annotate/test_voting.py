@@ -1,5 +1,6 @@
 """Votes and preferences on four triplets in two shards, with a voter whose votes are known."""
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -119,7 +120,26 @@ def test_preferences_are_the_votes_that_are_no_skips(pairing: Pairing, database:
         voter="known",
         kind=VoterKind.ORACLE,
         weight=1.0,
+        source=hashlib.sha256(TRIPLETS[1].image).hexdigest(),
     )
+    assert not any(p.tie for p in preferences)
+
+
+def test_a_skip_becomes_a_tie_where_that_is_asked_for(pairing: Pairing, database: VoteDatabase, tmp_path: Path) -> None:
+    """Of 12 votes 3 were skips: all 12 are there, the skips between two candidates that are no accident."""
+    collect_votes(database, pairing, KnownVoter())
+    export_preferences(database, pairing, tmp_path / "preferences", ties=True)
+    preferences = list(read_records(tmp_path / "preferences", Preference))
+    assert len(preferences) == 12
+    ties = [p for p in preferences if p.tie]
+    assert [(p.triplet_id, p.dimension) for p in ties] == [(p.triplet_id, Dimension.CONSISTENCY) for p in ties] and len(
+        ties
+    ) == 3
+    assert all(p.winner_index != p.loser_index for p in ties)
+    with pytest.raises(ValueError, match="ties"):
+        export_preferences(database, pairing, tmp_path / "preferences")
+    export_preferences(database, pairing, tmp_path / "again", ties=True)
+    assert list(read_records(tmp_path / "again", Preference)) == preferences
 
 
 def test_exported_again_nothing_happens_and_new_votes_are_noticed(

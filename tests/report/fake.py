@@ -6,8 +6,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from onereward.metrics.accuracy import accuracy_rows
 from onereward.metrics.gsb import good_same_bad, score_rows, score_table
+from onereward.metrics.judge_table import judge_table
 from onereward.metrics.records import Answer, Score
 from onereward.report.content import DriftRow, Example, Report, Setting, SkipRow, TimeRow
 from onereward.report.curves import Curve, smoothed
@@ -28,10 +28,14 @@ def fake_report(triplets: int = 60) -> Report:
             variant=variant,
             winner_first=float(skill + generator.normal()),
             loser_first=float(-skill + generator.normal()),
+            outside=0.01,
+            voter=voter,
+            kind="oracle",
         )
         for variant, skill in _SKILL.items()
         for task, dimension in _CELLS
         for index in range(triplets)
+        for voter in ("ann", "bob")[: 1 + (task is Task.REMOVE)]
     ]
     scores = [
         Score(
@@ -51,7 +55,7 @@ def fake_report(triplets: int = 60) -> Report:
     editors = ["base", "algorithm-1", "algorithm-2"]
     return Report(
         settings=[Setting(stage="generate", name="candidates", value="4")],
-        judge=accuracy_rows(answers),
+        table=judge_table(answers),
         curves=[_curve(editor, task, e, generator) for editor in editors[1:] for task, e in _CELLS],
         examples=[_example(task, index, generator) for task in Task for index in range(4)],
         scores=[row for editor in editors for row in score_rows(table, editor)],

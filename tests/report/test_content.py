@@ -12,6 +12,7 @@ from onereward.report.curves import read_curves, smoothed
 from onereward.store.images import encode_png
 from onereward.store.shards import run_stage
 from onereward.terms import Dimension, Task
+from tests.metrics.answers import answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,21 @@ def test_rows_come_from_the_folders(tmp_path: Path) -> None:
     settings = {(setting.stage, setting.name, setting.value) for setting in report.settings}
     assert {("Edit", "flavour", "plain"), ("algorithm-1", "bound", "0.6")} <= settings
     json.loads(report.to_json())
+
+
+def test_a_whole_table_is_read_in_the_order_of_its_rows(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "answers" / name, Answer, [answer("t", 1, -1, variant=name)])
+    (tmp_path / "table.json").write_text(json.dumps({"judge": [{"variant": "b"}, {"variant": "b"}, {"variant": "a"}]}))
+    report = read_report(ReportInputs(answers=(tmp_path,)))
+    assert [row.variant for row in report.judge] == ["b", "a"]
+    assert {setting.stage for setting in report.settings} == {"Answer: a", "Answer: b"}
+
+
+def test_two_folders_with_a_row_of_one_name_are_refused(tmp_path: Path) -> None:
+    folders = [write(tmp_path / name, Answer, [answer("t", 1, -1, variant="untuned")]) for name in ("a", "b")]
+    with pytest.raises(ValueError, match="both hold a row named untuned"):
+        read_report(ReportInputs(answers=tuple(folders)))
 
 
 def test_a_dynamic_run_is_drawn_by_its_win_rate_another_by_its_reward(tmp_path: Path) -> None:

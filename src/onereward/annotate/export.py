@@ -1,4 +1,4 @@
-"""Votes -> preferences: one pair from each vote that is no skip (Sec. 4.2, Fig. 2)."""
+"""Votes -> preferences: one pair from each vote that is no skip (Sec. 4.2, Fig. 2), and one from a skip if wanted."""
 
 import hashlib
 import json
@@ -8,24 +8,32 @@ from dataclasses import asdict, dataclass
 
 from onereward.annotate.database import CastVote, VoteDatabase
 from onereward.annotate.pairing import Pairing
+from onereward.seeds import python_generator
 from onereward.store.shards import Folder, Manifest, run_stage
-from onereward.terms import DIMENSIONS, Candidate, Preference, Triplet
+from onereward.terms import DIMENSIONS, Candidate, Preference, Triplet, Vote
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Whose votes the preferences come from."""
+    """Whose votes the preferences come from, and whether a skip makes a tie."""
 
     voters: tuple[str, ...]
+    ties: bool
 
 
 def export_preferences(
-    database: VoteDatabase, pairing: Pairing, output: Folder, progress: Callable[[int], None] | None = None
+    database: VoteDatabase,
+    pairing: Pairing,
+    output: Folder,
+    progress: Callable[[int], None] | None = None,
+    *,
+    ties: bool = False,
 ) -> Manifest:
     """Write the preferences of all votes on the pairing's candidates, in the order of triplets, dimensions, voters.
 
-    Of several votes of one voter on one triplet and dimension the last counts. `progress` is told how many more shards
-    are done. Raises ValueError if there is no vote on these candidates.
+    With `ties` a skip becomes a tie between two of the candidates, always the same two. Of several votes of one voter
+    on one triplet and dimension the last counts. `progress` is told how many more shards are done. Raises ValueError if
+    there is no vote on these candidates.
     """
     answers = latest_answers(database.answers(pairing.fingerprints["candidates"]))
     if not answers:
@@ -38,14 +46,14 @@ def export_preferences(
         return [
             preference
             for triplet, candidates in pairing.shard(index)
-            for preference in _preferences_of(triplet, candidates, of_triplet[triplet.id])
+            for preference in _preferences_of(triplet, candidates, of_triplet[triplet.id], ties)
         ]
 
     return run_stage(
         output,
         kind=Preference,
         stage="annotate",
-        config=ExportConfig(voters=tuple(sorted({answer.vote.voter for answer in answers}))),
+        config=ExportConfig(voters=tuple(sorted({answer.vote.voter for answer in answers})), ties=ties),
         inputs={**pairing.fingerprints, "votes": _digest(answers)},
         shard_count=len(pairing),
         make_shard=make_shard,
@@ -60,27 +68,41 @@ def latest_answers(answers: Sequence[CastVote]) -> list[CastVote]:
     )
 
 
-def _preferences_of(triplet: Triplet, candidates: Sequence[Candidate], answers: Sequence[CastVote]) -> list[Preference]:
+def _preferences_of(
+    triplet: Triplet, candidates: Sequence[Candidate], answers: Sequence[CastVote], ties: bool
+) -> list[Preference]:
     images = {candidate.index: candidate.image for candidate in candidates}
     order = DIMENSIONS[triplet.task]
     votes = sorted((answer.vote for answer in answers), key=lambda vote: (order.index(vote.dimension), vote.voter))
+    source = hashlib.sha256(triplet.image).hexdigest()
     return [
         Preference(
             triplet_id=triplet.id,
             task=triplet.task,
             dimension=vote.dimension,
             prompt=triplet.prompt,
-            winner=images[vote.best],
-            loser=images[vote.worst],
-            winner_index=vote.best,
-            loser_index=vote.worst,
+            winner=images[winner],
+            loser=images[loser],
+            winner_index=winner,
+            loser_index=loser,
             voter=vote.voter,
             kind=vote.kind,
             weight=vote.weight,
+            source=source,
+            tie=vote.is_skip,
         )
         for vote in votes
-        if vote.best is not None and vote.worst is not None
+        if ties or not vote.is_skip
+        for winner, loser in [_compared(vote, list(images))]
     ]
+
+
+def _compared(vote: Vote, indices: Sequence[int]) -> tuple[int, int]:
+    """The best and the worst of a vote; of a skip any two candidates."""
+    if vote.best is not None and vote.worst is not None:
+        return vote.best, vote.worst
+    first, second = python_generator("tie", vote.triplet_id, vote.dimension).sample(indices, 2)
+    return first, second
 
 
 def _digest(answers: Sequence[CastVote]) -> str:

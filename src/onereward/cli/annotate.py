@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("--candidates", required=True, metavar="FOLDER", help="their candidates, folder or URL")
         sub.add_argument("--database", required=True, metavar="FILE", help="SQLite file of votes")
         sub.add_argument("--output", required=True, metavar="PREFERENCES", help="folder or URL to write preferences to")
+        sub.add_argument(
+            "--ties", action="store_true", help="a skip becomes a tie between two candidates (train-reward: tie_weight)"
+        )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
             with track(len(pairing), "vote") as advance:
                 collect_votes(database, pairing, ToyOracle(), advance)
         with track(len(pairing), "export") as advance:
-            manifest = export_preferences(database, pairing, args.output, advance)
+            manifest = export_preferences(database, pairing, args.output, advance, ties=args.ties)
         shares = skip_shares(latest_answers(database.answers(pairing.fingerprints["candidates"])))
     if args.json:
         cells = [{**asdict(cell), "share": cell.share} for cell in shares]

@@ -10,7 +10,8 @@ HELP = "measure an editor or a judge on held-out data"
 EXAMPLE = """
 onereward evaluate editor --input triplets --editor base=toy \\
     --editor algorithm-1=run/final --scorer oracle --output scores
-onereward evaluate judge --input preferences --judge toy --output answers
+onereward evaluate judge --input preferences --judge untuned=toy --judge task_dimension=runs/judge/final \\
+    --judge fixed_query=runs/judge/final@fixed_query --output judged
 """
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 
 from onereward.metrics.answers import answer_preferences
 from onereward.metrics.records import Answer
@@ -28,7 +28,7 @@ def evaluate_judge(
     preferences: Folder,
     output: Folder,
     judge: str,
-    variant: Variant,
+    variant: Variant | None,
     label: str,
     *,
     executor: Executor | None = None,
@@ -36,21 +36,28 @@ def evaluate_judge(
 ) -> Manifest:
     """Write the answer of `judge` (what `load_qwen_vl` takes) to every preference, asked as `variant`.
 
-    `label` is what tables call it: `untuned`, or a variant's name. `metrics.accuracy_rows` makes the rows. Raises
-    ValueError for preferences that are missing, changed or corrupt, and if no judge lies there.
+    Without a `variant` it is asked as it was in its training. `label` is what tables call it: `untuned`, a variant's
+    name or any other. `metrics.judge_table` makes the tables. Raises ValueError for preferences that are missing,
+    changed or corrupt, and if no judge lies there.
     """
     manifest = read_manifest(preferences)
+    asked = variant or variant_of(judge)
     return run_stage(
         output,
         kind=Answer,
         stage="evaluate judge",
-        config=AnswerConfig(variant=variant, label=label),
+        config=AnswerConfig(variant=asked, label=label),
         inputs={"preferences": fingerprint(preferences), "judge": fingerprint_of(_judge(judge))},
         shard_count=len(manifest.shards),
-        make_shard=partial(_answer_shard, preferences, manifest, judge, variant, label),
+        make_shard=partial(_answer_shard, preferences, manifest, judge, asked, label),
         progress=progress,
         executor=executor,
     )
+
+
+def variant_of(judge: str) -> Variant:
+    """The way of asking on which a judge was trained, as its contract says."""
+    return _judge(judge).contract.variant
 
 
 def _answer_shard(
@@ -59,7 +66,7 @@ def _answer_shard(
     return answer_preferences(_judge(judge), read_shard(preferences, Preference, manifest, index), variant, label)
 
 
-@cache
+@lru_cache(maxsize=1)
 def _judge(source: str) -> QwenVLJudge:
-    """One judge a source and process: a worker keeps it over its shards."""
+    """One judge a process: a worker keeps it over its shards, and lets it go when the next row's comes."""
     return load_qwen_vl(source, device=default_device())

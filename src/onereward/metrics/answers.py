@@ -3,59 +3,76 @@
 Shape legend: B preferences, H W pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from onereward.metrics.records import Answer
+from onereward.models.judge_contract import JudgeContract
+from onereward.models.qwen_pixels import Images
+from onereward.models.qwen_vl import Answers
 from onereward.query import Variant, build_query
-from onereward.reward import TwoWayJudge
-from onereward.runtime.batches import batches_of
-from onereward.store.images import decode_image, image_size, image_to_tensor
+from onereward.store.images import decode_image, image_to_tensor
 from onereward.terms import Preference
+
+
+class AskedJudge(Protocol):
+    """A judge that can be asked about pairs of any sizes in both orders at once."""
+
+    @property
+    def contract(self) -> JudgeContract:
+        """How its log-odds are read as probabilities."""
+        ...
+
+    def answer_both_orders(
+        self, first: Images, second: Images, queries: Sequence[Sequence[str]]
+    ) -> tuple[Answers, Answers]:
+        """What it says of (first, second) and of (second, first)."""
+        ...
 
 
 @torch.no_grad()
 def answer_preferences(
-    judge: TwoWayJudge, preferences: Sequence[Preference], variant: Variant, label: str, *, batch: int = 32
+    judge: AskedJudge, preferences: Sequence[Preference], variant: Variant, label: str, *, batch: int = 32
 ) -> list[Answer]:
-    """The judge's answer about each preference, in order, asked as `variant` and reported under the name `label`."""
-    answers: dict[int, Answer] = {}
-    for places in places_by_size(preferences, batch):
-        asked = [preferences[place] for place in places]
-        winner_B3HW, loser_B3HW = stack_pairs(asked)
+    """The judge's answer about each preference, in order, asked as `variant` and reported under the name `label`.
+
+    Ties are answered too: whoever counts right answers leaves them out (`Answer.tie`).
+    """
+    answers: list[Answer] = []
+    for start in range(0, len(preferences), batch):
+        asked = preferences[start : start + batch]
         queries = [[build_query(p.task, p.dimension, p.prompt, variant)] for p in asked]
-        forward_B1, backward_B1 = judge.log_odds_both_orders(winner_B3HW, loser_B3HW, queries)
-        for place, preference, forward, backward in zip(places, asked, forward_B1, backward_B1, strict=True):
-            answers[place] = Answer(
+        both = judge.answer_both_orders([_winner(p) for p in asked], [_loser(p) for p in asked], queries)
+        winner_first, loser_first = (order.log_odds_BK[:, 0].tolist() for order in both)
+        outside = torch.stack([order.outside_BK[:, 0] for order in both]).mean(0).clamp(min=0).tolist()
+        answers += [
+            Answer(
                 triplet_id=preference.triplet_id,
                 task=preference.task,
                 dimension=preference.dimension,
                 variant=label,
-                winner_first=forward.item(),
-                loser_first=backward.item(),
+                winner_first=winner_first[place],
+                loser_first=loser_first[place],
+                outside=outside[place],
+                temperature=judge.contract.temperature(preference.dimension),
+                source=preference.source,
+                winner_index=preference.winner_index,
+                loser_index=preference.loser_index,
+                voter=preference.voter,
+                kind=preference.kind,
+                tie=preference.tie,
             )
-    return [answers[place] for place in range(len(preferences))]
+            for place, preference in enumerate(asked)
+        ]
+    return answers
 
 
-def stack_pairs(preferences: Sequence[Preference]) -> tuple[Tensor, Tensor]:
-    """winner_B3HW and loser_B3HW in [-1, 1] of preferences whose images have one size; ValueError otherwise."""
-    winners = [image_to_tensor(decode_image(p.winner, f"the winner of {p.triplet_id}")) for p in preferences]
-    losers = [image_to_tensor(decode_image(p.loser, f"the loser of {p.triplet_id}")) for p in preferences]
-    for preference, winner, loser in zip(preferences, winners, losers, strict=True):
-        if winner.shape != loser.shape:
-            raise ValueError(
-                f"{preference.triplet_id}: the winner is {winner.shape[2]}x{winner.shape[1]}, the loser "
-                f"{loser.shape[2]}x{loser.shape[1]}; a pair has one size: bring both images to it"
-            )
-    return torch.stack(winners), torch.stack(losers)
+def _winner(preference: Preference) -> Tensor:
+    return image_to_tensor(decode_image(preference.winner, f"the winner of {preference.triplet_id}"))
 
 
-def places_by_size(preferences: Sequence[Preference], at_most: int) -> Iterator[list[int]]:
-    """Places of preferences whose winners have one size, `at_most` at a time."""
-    return batches_of(range(len(preferences)), at_most, lambda place: _size_of(preferences[place]))
-
-
-def _size_of(preference: Preference) -> tuple[int, int]:
-    return image_size(preference.winner, f"the winner of {preference.triplet_id}")
+def _loser(preference: Preference) -> Tensor:
+    return image_to_tensor(decode_image(preference.loser, f"the loser of {preference.triplet_id}"))

@@ -13,7 +13,10 @@ class Answer:
     """The judge's two answers about one preference: the pair shown winner first and loser first.
 
     Log-odds are log P(yes) - log P(no); a judge that is right says a positive number to `winner_first` and a negative
-    one to `loser_first`. `variant` is the way of asking (`query.Variant`) or `untuned`.
+    one to `loser_first`. `variant` is the row of the tables: a way of asking (`query.Variant`), `untuned`, or a name of
+    the user's. `outside` is the probability of every word but the two answers, the mean of both orders (None where an
+    older version did not write it). Log-odds divided by `temperature` are calibrated. The other fields are the
+    preference's own, without its images.
     """
 
     triplet_id: str
@@ -22,6 +25,19 @@ class Answer:
     variant: str
     winner_first: float
     loser_first: float
+    outside: float | None = None
+    temperature: float = 1.0
+    source: str = ""
+    winner_index: int = 0
+    loser_index: int = 0
+    voter: str = ""
+    kind: str = ""
+    tie: bool = False
+
+    @property
+    def group(self) -> str:
+        """What pairs that are not independent of one another share: the source, or else the triplet."""
+        return self.source or self.triplet_id
 
     @property
     def log_odds(self) -> float:

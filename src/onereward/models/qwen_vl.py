@@ -7,12 +7,14 @@ checkpoint's repetition penalty). Qwen3-VL goes the same road, its deeper vision
 Shape legend: B pairs, H W pixels, N patches of a batch, D numbers of a patch, K queries of a pair, V vocabulary.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -28,6 +30,7 @@ CHAT = (
 """Qwen2.5-VL's chat format for two images and a question, for a tokenizer that came without its template."""
 
 _QUERY = "\N{OBJECT REPLACEMENT CHARACTER}"
+_TAKE_ANOTHER = "take the tokenizer and chat template of a Qwen2.5-VL or Qwen3-VL instruct model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ class QwenVLJudge:
     """r_phi on the stock Qwen2.5-VL or Qwen3-VL classes (implements `Judge`).
 
     Images are `Images` in [-1, 1], `queries[b]` the queries about pair b. Raises ValueError for an answer that is not
-    one token and for a chat format that does not show two images.
+    one token, for a chat format that does not show two images, and for what are no images or no queries.
     """
 
     def __init__(
@@ -119,9 +122,10 @@ class QwenVLJudge:
         self.tokenizer = tokenizer
         self.pixels = pixels
         self.contract = contract or JudgeContract()
-        self.answer_ids = tuple(_single_token(tokenizer, answer) for answer in self.contract.answers)
-        self._image_token: str = tokenizer.convert_ids_to_tokens(model.config.image_token_id)
+        self._image_token = _image_token(tokenizer, model.config.image_token_id)
         self._chat = _chat_of(tokenizer, self._image_token)
+        self.answer_ids = tuple(_single_token(tokenizer, answer) for answer in self.contract.answers)
+        self._marks = re.compile("|".join(map(re.escape, tokenizer.get_added_vocab())))
 
     @property
     def model(self) -> Any:
@@ -139,6 +143,12 @@ class QwenVLJudge:
     def freeze(self) -> "QwenVLJudge":
         """No parameter takes a gradient from now on (they still pass one to the images); returns the judge."""
         self.model.requires_grad_(False).eval()
+        return self
+
+    def recompute_activations(self) -> "QwenVLJudge":
+        """From now on activations are computed again on the way back, not kept: the same numbers in less memory."""
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+        self.model.train()  # transformers recomputes in this mode only; there is no dropout that would begin
         return self
 
     def answer(
@@ -213,6 +223,11 @@ class QwenVLJudge:
         queries: Sequence[Sequence[str]],
         second_grad: bool,
     ) -> tuple[Tensor, Tensor]:
+        if not 0 < len(first) == len(second) or len(queries) != len(shown) or not all(queries):
+            raise ValueError(
+                f"got {len(first)} first and {len(second)} second images and queries {queries!r}, expected as many of "
+                "each, and at least one query about every pair"
+            )
         (first_ND, first_grids), (second_ND, second_grids) = (self._patches(images) for images in (first, second))
         grids = first_grids + second_grids
         packed = self._pack(queries, [[grids[place] for place in pair] for pair in shown]).to(self.model.device)
@@ -241,7 +256,14 @@ class QwenVLJudge:
         """The chat with the query, each image's placeholder as often as it takes tokens."""
         images = [self._image_token * (rows * columns) for rows, columns in grids]
         before, between, after = self._chat
-        return f"{before}{images[0]}{between}{images[1]}{after.replace(_QUERY, query)}"
+        return f"{before}{images[0]}{between}{images[1]}{after.replace(_QUERY, self._defused(query))}"
+
+    def _defused(self, query: str) -> str:
+        """The query, a space inside whatever the tokenizer would take for a mark of its own (`<|image_pad|>`).
+
+        A prompt is what people typed; it shows no further image and ends no turn.
+        """
+        return self._marks.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", query)
 
 
 def _in_order(pairs: int) -> list[tuple[int, int]]:
@@ -256,15 +278,26 @@ def _chat_of(tokenizer: PreTrainedTokenizerBase, image_token: str) -> tuple[str,
         text = CHAT.format(image=image_token, query=_QUERY)
     else:
         chat = [{"role": "user", "content": content}]
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        try:
+            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        except (TypeError, TemplateError) as error:
+            raise ValueError(f"the judge's chat template takes no images ({error}): {_TAKE_ANOTHER}") from error
     parts = text.split(image_token)
     if len(parts) != 3 or _QUERY not in parts[2]:
-        raise ValueError(
-            f"the judge's chat template shows {len(parts) - 1} images where two were given, then the question: take "
-            "the tokenizer and chat template of a Qwen2.5-VL or Qwen3-VL instruct model"
-        )
+        shows = f"shows {len(parts) - 1} images where two were given, then the question"
+        raise ValueError(f"the judge's chat template {shows}: {_TAKE_ANOTHER}")
     before, between, after = parts
     return before, between, after
+
+
+def _image_token(tokenizer: PreTrainedTokenizerBase, image_token_id: int) -> str:
+    token: str | None = tokenizer.convert_ids_to_tokens(image_token_id)
+    if token is None or not tokenizer.encode("a", add_special_tokens=False):
+        raise ValueError(
+            f"the judge's tokenizer has {len(tokenizer)} words and {'no letters' if token else 'none for an image'}: "
+            f"its folder has no tokenizer.json, or another model's; {_TAKE_ANOTHER}"
+        )
+    return token
 
 
 def _single_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:

@@ -5,7 +5,8 @@ onereward train-reward toy --input preferences/ --output judge/ --processes 2
 
 from onereward.query import Variant
 from onereward.runtime.update import Optimizer
-from onereward.train.reward import RewardConfig
+from onereward.train.pairs import CELLS
+from onereward.train.reward import Precision, RewardConfig
 
 
 def toy_judge() -> RewardConfig:
@@ -13,9 +14,15 @@ def toy_judge() -> RewardConfig:
     return RewardConfig(
         judge="toy",
         variant=Variant.TASK_DIMENSION,
+        max_pixels=448 * 448,
+        lora_rank=0,
+        vision=True,
         seed=0,
         steps=600,
         batch=16,
+        micro_batch=16,
+        sampling=dict.fromkeys(CELLS, 1.0),
+        tie_weight=0.0,
         optimizer=Optimizer.MUON,
         learning_rate=6e-4,
         warm_up=30,
@@ -26,7 +33,9 @@ def toy_judge() -> RewardConfig:
         mirror=True,
         shift=3,  # a judge that leans on its patch grid is climbed by a lattice (docs/log.md)
         tone=0.1,
-        autocast=True,
+        precision=Precision.BFLOAT16,
+        checkpointing=False,
         validate_every=100,
+        patience=0,
         checkpoint_every=50,
     )

@@ -80,6 +80,16 @@ class Panel:
     lines: tuple[Line, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A point with the vertical interval around it, all from 0 to 1."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
 def interval_chart(rows: Sequence[Row], axis: Axis, *, title: str) -> Markup:
     """Dots with interval bars, one row a cell, series below one another inside the row."""
     pitch = 9
@@ -145,6 +155,27 @@ def curve_panel(panel: Panel, *, last_step: float) -> Markup:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         body.append(f'<polyline class="line {line.series}" points="{path}"/>')
     return _svg(width, foot + 4, panel.title, body)
+
+
+def reliability_panel(points: Sequence[Point], *, series: str, title: str) -> Markup:
+    """A square chart of how often yes was true over P(yes), from 0 to 1; true probabilities lie on the diagonal."""
+    left, top, side = 28.0, 6.0, 140.0
+    bottom, right = top + side, left + side
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + x * side, bottom - y * side
+
+    body = [f'<line class="reference" x1="{left}" y1="{bottom}" x2="{right}" y2="{top}"/>']
+    for value in (0.0, 0.5, 1.0):
+        x, y = at(value, value)
+        body.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        body.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
+        body += [_text(left - 4, y + 4, f"{value:g}", "tick end"), _text(x, bottom + 13, f"{value:g}", "tick middle")]
+    for point in points:
+        (x, y), (_, low), (_, high) = (at(point.x, share) for share in (point.y, point.low, point.high))
+        body.append(f'<line class="bar {series}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
+        body.append(f'<circle class="dot {series}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>')
+    return _svg(right + 8, bottom + 17, title, body)
 
 
 def time_chart(rows: Sequence[tuple[str, float, str]], *, title: str) -> Markup:

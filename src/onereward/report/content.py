@@ -9,15 +9,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from onereward.metrics.accuracy import AccuracyRow, accuracy_rows
+from onereward.metrics.accuracy import AccuracyRow
 from onereward.metrics.gsb import GoodSameBad, ScoreRow, good_same_bad, score_rows, score_table
 from onereward.metrics.intervals import bootstrap_mean
+from onereward.metrics.judge_table import JudgeTable, judge_table
 from onereward.metrics.records import CEILING, HOLE, Answer, Edit, Score
 from onereward.report.curves import Curve, read_curves
 from onereward.store.shards import read_manifest, read_records
 from onereward.terms import Task
 
 BASE = "base"
+
+ANSWERS, TABLE_JSON = "answers", "table.json"
+"""In the folder of `evaluate judge`: a folder of answers a row, and the table, which has the rows in their order."""
 
 _PACKAGES = ("onereward", "torch", "diffusers", "transformers", "numpy", "scipy", "pyarrow", "pillow")
 _EXAMPLES_PER_TASK = 4
@@ -36,9 +40,10 @@ class TimeRow:
 class ReportInputs:
     """The folders a report is made from; a section whose input is missing is left out.
 
-    `edits` and `scores` are the two folders of `evaluate editor`, `answers` those of `evaluate judge`, `runs` maps an
-    editor's name to its RL run folder, `skips` is what `annotate --json` printed, `timing` the stages' wall time, and
-    `stages` are further stages' folders whose settings are shown. `seed` keys the bootstrap.
+    `edits` and `scores` are the two folders of `evaluate editor`, `answers` those of `evaluate judge` (of a whole table
+    or of one row's answers), `runs` maps an editor's name to its RL run folder, `skips` is what `annotate --json`
+    printed, `timing` the stages' wall time, and `stages` are further stages' folders whose settings are shown. `seed`
+    keys the bootstrap.
     """
 
     stages: tuple[Path, ...] = ()
@@ -97,7 +102,7 @@ class Report:
     """Everything the page shows; `to_json` is the same without pictures."""
 
     settings: Sequence[Setting] = ()
-    judge: Sequence[AccuracyRow] = ()
+    table: JudgeTable = field(default_factory=JudgeTable)
     curves: Sequence[Curve] = ()
     examples: Sequence[Example] = ()
     scores: Sequence[ScoreRow] = ()
@@ -107,25 +112,34 @@ class Report:
     timing: Sequence[TimeRow] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def judge(self) -> Sequence[AccuracyRow]:
+        """The judge's accuracy by row and cell."""
+        return self.table.judge
+
     def to_json(self) -> str:
-        """Every figure shown, rates as fractions; keys are the field names, `examples` names the triplets shown."""
-        shown = dataclasses.replace(self, examples=())
-        content = dataclasses.asdict(shown) | {"examples": [example.triplet_id for example in self.examples]}
+        """Every figure shown, rates as fractions; keys are the field names, `examples` names the triplets shown.
+
+        Those of `table` stand beside the others: `judge`, `comparisons`, `reliability`, `ceiling`.
+        """
+        content = dataclasses.asdict(dataclasses.replace(self, examples=()))
+        content |= content.pop("table") | {"examples": [example.triplet_id for example in self.examples]}
         return json.dumps(content, indent=1, sort_keys=True)
 
 
 def read_report(inputs: ReportInputs) -> Report:
     """Read every input and compute the rows; ValueError names an input that is missing or unfinished."""
+    inputs = dataclasses.replace(inputs, answers=_answer_folders(inputs.answers))
     edits = list(read_records(inputs.edits, Edit)) if inputs.edits else []
     table = score_table(read_records(inputs.scores, Score)) if inputs.scores else {}
     names = list(dict.fromkeys(edit.editor for edit in edits)) or sorted({e for of in table.values() for e in of})
     editors = [name for name in names if name not in (HOLE, CEILING)]
     rivals = [name for name in editors if name != BASE]
-    answers = [answer for folder in inputs.answers for answer in read_records(folder, Answer)]
+    answers = _read_answers(inputs.answers)
     curves = [curve for name, run in inputs.runs.items() for curve in read_curves(name, run)]
     return Report(
         settings=_settings(inputs),
-        judge=accuracy_rows(answers, seed=inputs.seed),
+        table=judge_table(answers, seed=inputs.seed),
         curves=curves,
         examples=_examples(edits, [HOLE, *editors]),
         scores=[row for name in editors for row in score_rows(table, name, BASE, seed=inputs.seed)] if table else [],
@@ -163,13 +177,44 @@ def _read_skips(path: Path) -> list[SkipRow]:
     return [SkipRow(**row) for row in json.loads(path.read_text())["skips"]]
 
 
+def _answer_folders(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """The folders of answers, those of a whole table in the order of its rows."""
+    found: list[Path] = []
+    for folder in folders:
+        table = folder / TABLE_JSON
+        rows = json.loads(table.read_text())["judge"] if table.exists() else ()
+        names = dict.fromkeys(row["variant"] for row in rows)
+        found += [folder / ANSWERS / name for name in names] if names else [folder]
+    return tuple(found)
+
+
+def _read_answers(folders: Iterable[Path]) -> list[Answer]:
+    """The answers of all folders; ValueError where two hold a row of one name, whose pairs would count as one row's."""
+    home: dict[str, Path] = {}
+    answers = []
+    for folder in folders:
+        for answer in read_records(folder, Answer):
+            if home.setdefault(answer.variant, folder) != folder:
+                raise ValueError(
+                    f"{home[answer.variant]} and {folder} both hold a row named {answer.variant}: give one of them, or "
+                    "ask again under another name (evaluate judge --judge NAME=...)"
+                )
+            answers.append(answer)
+    return answers
+
+
 def _settings(inputs: ReportInputs) -> list[Setting]:
     """Each stage's config as its manifest tells it, and each run's config.json."""
     rows = []
-    for folder in (*inputs.stages, *inputs.answers, inputs.edits, inputs.scores):
+    for folder in (*inputs.stages, inputs.edits, inputs.scores):
         if folder is not None:
             plan = read_manifest(folder).plan
             rows += [Setting(stage=plan.stage, name=name, value=_short(value)) for name, value in plan.config.items()]
+    for folder in inputs.answers:
+        plan = read_manifest(folder).plan
+        told = {name: value for name, value in plan.config.items() if name != "label"} | dict(plan.inputs)
+        stage = f"{plan.stage}: {plan.config.get('label', folder.name)}"
+        rows += [Setting(stage=stage, name=name, value=_short(value)) for name, value in told.items()]
     for editor, run in inputs.runs.items():
         config = json.loads((run / "config.json").read_text())
         rows += [Setting(stage=editor, name=name, value=_short(value)) for name, value in config.items()]

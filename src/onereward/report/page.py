@@ -3,25 +3,22 @@
 import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from onereward.metrics.accuracy import MEAN, AccuracyRow
+from onereward.metrics.accuracy import MEAN
 from onereward.metrics.gsb import ALL, GoodSameBad, ScoreRow
 from onereward.report import charts
-from onereward.report.content import BASE, Example, Report, TimeRow
+from onereward.report.content import BASE, TABLE_JSON, Example, Report, TimeRow
 from onereward.report.curves import Curve
-from onereward.report.words import between, cell_name, duration, name, percent, signed
+from onereward.report.judge_section import judge_section, main_row
+from onereward.report.words import between, cell_name, chance, duration, name, narrow, percent, points, signed
 from onereward.store.files import write_atomically
 from onereward.terms import DIMENSIONS, Dimension, Task
 
 HTML, JSON = "report.html", "report.json"
-_MAIN_VARIANT = "task_dimension"
-
-
-CellRow = TypeVar("CellRow", AccuracyRow, ScoreRow)
+TABLE_HTML = "table.html"
 
 
 def write_report(report: Report, output: Path) -> Path:
@@ -29,6 +26,13 @@ def write_report(report: Report, output: Path) -> Path:
     write_atomically(output / JSON, report.to_json().encode())
     write_atomically(output / HTML, render(report).encode())
     return output / HTML
+
+
+def write_table(report: Report, output: Path) -> Path:
+    """Write `table.html` and `table.json`, the judge's part of a report, into `output`; returns the page's path."""
+    write_atomically(output / TABLE_HTML, render(report).encode())
+    write_atomically(output / TABLE_JSON, report.table.to_json().encode())
+    return output / TABLE_HTML
 
 
 def render(report: Report) -> str:
@@ -42,10 +46,13 @@ def render(report: Report) -> str:
     )
     environment.filters |= {
         "name": name,
+        "narrow": narrow,
         "percent": percent,
         "signed": signed,
         "between": between,
         "duration": duration,
+        "points": points,
+        "chance": chance,
         "picture": picture,
     }
     rivals = [row for row in report.scores if row.editor != BASE]
@@ -53,9 +60,7 @@ def render(report: Report) -> str:
         report=report,
         headline=headline(report),
         cell_name=cell_name,
-        variants=_distinct(row.variant for row in report.judge),
-        judge_cells=_by_cell(report.judge),
-        judge_chart=_judge_chart(report.judge),
+        judge=judge_section(report.table),
         curve_rows=_curve_rows(report.curves),
         measures={curve.editor: curve.measure for curve in report.curves},
         example_tasks=_by_task(report.examples),
@@ -76,14 +81,16 @@ def picture(data: bytes) -> Markup:
 
 def headline(report: Report) -> list[tuple[str, str, str]]:
     """The few figures that answer the question first: (what, figure, its interval and n)."""
+    judges = _distinct(row.variant for row in report.judge)
+    shown = [main_row(judges)] if report.gsb else judges
     tiles = [
         (
-            "Judge right on held-out pairs, mean of nine cells",
+            f"{'Judge' if report.gsb else name(row.variant) + ':'} right on held-out pairs, mean of nine cells",
             percent(row.accuracy, 1),
             f"{percent(row.low)} to {percent(row.high)}, n = {row.n}",
         )
         for row in report.judge
-        if row.task == MEAN and row.variant == _MAIN_VARIANT
+        if row.task == MEAN and row.variant in shown
     ]
     return tiles + [
         (
@@ -94,20 +101,6 @@ def headline(report: Report) -> list[tuple[str, str, str]]:
         for row in report.gsb
         if row.dimension == ALL and row.task != Task.TEXT
     ]
-
-
-def _judge_chart(rows: Sequence[AccuracyRow]) -> Markup:
-    chart_rows = []
-    for (task, dimension), of in _by_cell(rows).items():
-        marks = tuple(
-            charts.Mark(series=variant, value=row.accuracy, low=row.low, high=row.high) for variant, row in of.items()
-        )
-        main = of.get(_MAIN_VARIANT) or next(iter(of.values()))
-        label = "All variants" if task == MEAN else name(dimension)
-        note = f"{percent(main.accuracy)}  n = {main.n}"
-        chart_rows.append(charts.Row(group=name(task), label=label, marks=marks, note=note))
-    axis = charts.Axis(low=0, high=1, ticks=(0, 0.25, 0.5, 0.75, 1), text=percent, reference=0.5)
-    return charts.interval_chart(chart_rows, axis, title="Judge accuracy by task, dimension and way of asking")
 
 
 def _score_chart(rows: Sequence[ScoreRow]) -> Markup:
@@ -178,12 +171,11 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _by_cell(rows: Sequence[CellRow]) -> dict[tuple[str, str], dict[str, CellRow]]:
-    """(task, dimension) -> variant or editor -> row, the nine cells' mean last."""
-    cells: dict[tuple[str, str], dict[str, CellRow]] = {}
-    for row in sorted(rows, key=lambda row: row.task == MEAN):
-        column = row.variant if isinstance(row, AccuracyRow) else row.editor
-        cells.setdefault((row.task, row.dimension), {})[column] = row
+def _by_cell(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], dict[str, ScoreRow]]:
+    """(task, dimension) -> editor -> row."""
+    cells: dict[tuple[str, str], dict[str, ScoreRow]] = {}
+    for row in rows:
+        cells.setdefault((row.task, row.dimension), {})[row.editor] = row
     return cells
 
 

@@ -2,7 +2,7 @@
 
 from onereward.metrics.accuracy import MEAN
 from onereward.metrics.gsb import ALL
-from onereward.terms import Dimension, Task
+from onereward.terms import Dimension, Task, VoterKind
 
 NAMES = {
     Task.FILL: "Fill",
@@ -27,12 +27,23 @@ NAMES = {
     "hole": "Source with hole",
     "reward": "reward",
     "win_rate": "win rate against the frozen start",
+    VoterKind.PERSON: "People",
+    VoterKind.ORACLE: "Oracles",
+    VoterKind.MODEL: "Models",
+    "": "Voters",
 }
+
+_BREAKS = {word.replace("|", ""): word.replace("|", "\u00ad") for word in ("Consis|tency", "Struc|ture", "Aesthe|tics")}
 
 
 def name(key: str) -> str:
     """What people read for a key of the data; an unknown key (a user's editor) stands for itself."""
     return NAMES.get(key, key)
+
+
+def narrow(key: str) -> str:
+    """`name` for the head of a narrow column, with soft hyphens where a long word may break."""
+    return _BREAKS.get(name(key), name(key))
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -43,6 +54,16 @@ def signed(value: float, digits: int = 3) -> str:
     """A difference with its sign, a true minus, and no sign on a rounded zero."""
     text = f"{value:+.{digits}f}".replace("-", "−")
     return text if float(f"{value:.{digits}f}") else text[1:]
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points."""
+    return signed(100 * difference, 1)
+
+
+def chance(p: float) -> str:
+    """A p-value."""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
 
 
 def duration(seconds: float) -> str:

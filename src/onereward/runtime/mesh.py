@@ -39,6 +39,19 @@ class Mesh:
             distributed.all_reduce(values)
         return values
 
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def gather(self, values: list[T]) -> list[T]:
+        """Every process's `values` (what can be pickled), process after process."""
+        if self.size == 1:
+            return values
+        found: list[list[T]] = [[] for _ in range(self.size)]
+        distributed.all_gather_object(found, values)
+        return [value for one in found for value in one]
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes; a parameter without one counts as zero."""
         if self.size == 1:
@@ -59,7 +72,9 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
     `work` and its arguments must be picklable. Under torchrun the environment decides and `processes` is not looked at.
     """
     if "WORLD_SIZE" in os.environ:
-        distributed.init_process_group("gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         try:
             return work(Mesh(rank=distributed.get_rank(), size=distributed.get_world_size()), *arguments, **options)
         finally:

@@ -7,6 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.tensor import DTensor
+
+from onereward.runtime.shard import is_sharded
 
 
 class NonFiniteError(ValueError):
@@ -43,6 +47,7 @@ class Updater:
         clip: float,
         optimizer: Optimizer = Optimizer.ADAMW,
     ) -> None:
+        self._module = module
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._clip = clip
         matrices = _matrices(module) if optimizer is Optimizer.MUON else []
@@ -65,10 +70,15 @@ class Updater:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
+        if is_sharded(self._module):
+            return get_optimizer_state_dict(self._module, self._optimizers)
         return {"optimizers": [optimizer.state_dict() for optimizer in self._optimizers]}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Go on from a checkpoint of the same module and optimizer."""
+        if is_sharded(self._module):
+            set_optimizer_state_dict(self._module, self._optimizers, optim_state_dict=state)
+            return
         for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
 
@@ -82,7 +92,8 @@ class Updater:
         for loss in losses:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total += loss.item()
-        grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._clip).item()
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
+        grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
         if not torch.tensor([total, grad_norm]).isfinite().all():
             self._zero_grad()
             raise NonFiniteError(

@@ -3,6 +3,7 @@
 config.json   every field of the run's config
 log.jsonl     one object a step
 checkpoints/  what resuming needs
+data/         a copy of the training data that can be read at random, while a run is on
 samples/      pictures made on the way
 final/        the finished model, an ordinary model folder, with `run.json` saying after how many steps
 """
@@ -31,6 +32,7 @@ class RunDir:
         self.config_file = self.path / "config.json"
         self.log = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.data = self.path / "data"
         self.samples = self.path / "samples"
         self.final = self.path / "final"
 
@@ -64,12 +66,12 @@ class RunDir:
         provenance = self.final / "run.json"
         return provenance.exists() and json.loads(provenance.read_text())["steps"] == steps
 
-    def write_final(self, steps: int, save: Callable[[Path], None]) -> None:
-        """Let `save` write the model into a folder, which becomes `final/` when it is whole."""
+    def write_final(self, steps: int, save: Callable[[Path], None], **facts: Any) -> None:
+        """Let `save` write the model into a folder, which becomes `final/` when whole; `facts` go into run.json."""
         part, old = fresh_part(self.final), self.final.with_suffix(".old")
         try:
             save(part)
-            provenance = {"steps": steps, "config": json.loads(self.config_file.read_text())}
+            provenance = {"steps": steps, **facts, "config": json.loads(self.config_file.read_text())}
             (part / "run.json").write_text(json.dumps(provenance, indent=1) + "\n")
             shutil.rmtree(old, ignore_errors=True)
             if self.final.exists():

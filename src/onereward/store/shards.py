@@ -160,13 +160,25 @@ def read_records(folder: Folder, kind: type[Record]) -> Iterator[Record]:
 
 def read_shard(folder: Folder, kind: type[Record], manifest: Manifest, index: int) -> list[Record]:
     """The records of one shard of a finished folder, its hash checked against the manifest."""
+    return to_records(read_table(folder, kind, manifest, index), kind)
+
+
+def read_table(folder: Folder, kind: type[Record], manifest: Manifest, index: int) -> pyarrow.Table:
+    """One shard of a finished folder as it lies there, its hash checked against the manifest."""
     if manifest.plan.kind != kind.__name__:
         raise ValueError(
             f"{folder} holds {manifest.plan.kind} records (stage {manifest.plan.stage}), expected {kind.__name__}: "
             "pass the folder of the stage that writes these"
         )
-    data = _read_checked(_Store(folder), manifest.shards[index])
-    return _to_records(pyarrow.parquet.read_table(pyarrow.BufferReader(data)), kind)
+    return pyarrow.parquet.read_table(pyarrow.BufferReader(_read_checked(_Store(folder), manifest.shards[index])))
+
+
+def to_records(table: pyarrow.Table, kind: type[Record]) -> list[Record]:
+    """The records of a table's rows; a column that an older onereward did not write has its field's default."""
+    has_default = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    there = [name for name in _types(kind) if name in table.column_names or name not in has_default]
+    columns = {name: _to_values(table[name].to_pylist(), _types(kind)[name]) for name in there}
+    return [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
 def shard_ranges(count: int, size: int) -> list[range]:
@@ -287,14 +299,6 @@ def _to_parquet(records: Sequence[Record], kind: type[Record], plan: Plan) -> by
 
 def _to_cell(value: Any) -> Any:
     return {"bytes": value, "path": None} if isinstance(value, bytes) else value
-
-
-def _to_records(table: pyarrow.Table, kind: type[Record]) -> list[Record]:
-    """A column that an older onereward did not write has its field's default."""
-    has_default = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
-    there = [name for name in _types(kind) if name in table.column_names or name not in has_default]
-    columns = {name: _to_values(table[name].to_pylist(), _types(kind)[name]) for name in there}
-    return [kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
 def _to_values(cells: list[Any], hint: type) -> list[Any]:
