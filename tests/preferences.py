@@ -13,7 +13,7 @@ from onereward.terms import DIMENSIONS, Preference, Task, VoterKind
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
+class Made:
     count: int
 
 
@@ -46,7 +46,7 @@ def bright_preferences_folder(folder: Path, count: int) -> Path:
         folder,
         kind=Preference,
         stage="test",
-        config=_Made(count=count),
+        config=Made(count=count),
         inputs={},
         shard_count=2,
         make_shard=lambda shard: [bright_preference(half * shard + i) for i in range(half)],
@@ -67,7 +67,7 @@ def packed_preferences_folder(folder: Path, count: int) -> Path:
         folder,
         kind=Preference,
         stage="test",
-        config=_Made(count=count),
+        config=Made(count=count),
         inputs={},
         shard_count=2,
         make_shard=lambda shard: votes[half:] if shard else votes[:half],

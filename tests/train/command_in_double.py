@@ -3,8 +3,8 @@
 import sys
 
 from onereward.cli.main import main
-from tests.double import in_double
+from tests.stock_judge import Doubles
 
 if __name__ == "__main__":
-    with in_double():
+    with Doubles():
         sys.exit(main())

@@ -14,7 +14,7 @@ from onereward.store.rows import Rows, write_rows
 from onereward.store.shards import run_stage
 from onereward.terms import Dimension, Preference, Task
 from onereward.train.pairs import CELLS, Pair, augmented, draw_batch, images_of, pairs_of
-from tests.preferences import _Made, bright_preference
+from tests.preferences import Made, bright_preference
 
 ALIKE = dict.fromkeys(CELLS, 1.0)
 
@@ -24,7 +24,7 @@ def _rows(folder: Path, votes: list[Preference]) -> Rows[Preference]:
         folder / "votes",
         kind=Preference,
         stage="test",
-        config=_Made(count=len(votes)),
+        config=Made(count=len(votes)),
         inputs={},
         shard_count=1,
         make_shard=lambda shard: votes,

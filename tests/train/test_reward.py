@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
+from onereward.runtime.mesh import Mesh
 from onereward.runtime.update import Optimizer, Updater
 from onereward.terms import Dimension
 from onereward.train import reward
@@ -289,3 +290,14 @@ def test_the_best_is_noted() -> None:
 def test_impossible_settings_are_refused(change: dict[str, object], message: str, config: RewardConfig) -> None:
     with pytest.raises(ValueError, match=message):
         replace(config, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"optimizer": Optimizer.MUON}, "set optimizer=adamw"), ({"batch": 7}, "expected a multiple of them")],
+)
+def test_what_cannot_be_sharded_is_refused(change: dict[str, object], said: str, config: RewardConfig) -> None:
+    mesh = Mesh(rank=0, size=2)
+    reward.check_sharing(replace(config, **change), mesh, sharded=False)
+    with pytest.raises(ValueError, match=said):
+        reward.check_sharing(replace(config, **change), mesh, sharded=True)

@@ -100,10 +100,10 @@ def test_two_processes_under_torchrun_have_the_trace_of_one(
 def test_a_sharded_run_stopped_and_resumed_equals_one_never_stopped(
     lora_rank: int, words: list[str], tmp_path: Path
 ) -> None:
-    further = ["--sharded", "--set", f"lora_rank={lora_rank}", "--set", "precision=float32"]
+    further = ["--sharded", "--steps", "8", "--set", f"lora_rank={lora_rank}", "--set", "precision=float32"]
     whole = _run(_torchrun(), words, tmp_path / "whole", *further)
     killed = _start(_torchrun(), words, tmp_path / "killed", *further)
-    _kill(killed, tmp_path / "killed", after=8, delay=0.1)
+    _kill(killed, tmp_path / "killed", after=5, delay=0.1)
     assert _run(_torchrun(), words, tmp_path / "killed", *further) == whole
     _assert_equal_models(tmp_path / "whole", tmp_path / "killed")
 
@@ -158,16 +158,3 @@ def _assert_equal_models(one: Path, two: Path) -> None:
         first, second = load_file(one / "final" / name), load_file(two / "final" / name)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_muon_and_uneven_batches_are_refused_where_weights_are_sharded(words: list[str], tmp_path: Path) -> None:
-    for change, said in (("optimizer=muon", "set optimizer=adamw"), ("batch=7", "expected a multiple of them")):
-        done = subprocess.run(
-            [*_torchrun(), *words, "--output", str(tmp_path / "run"), "--sharded", "--set", change],
-            env=ENVIRONMENT,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode != 0 and said in done.stderr
-    assert not (tmp_path / "run").exists()

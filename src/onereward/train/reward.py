@@ -169,7 +169,7 @@ def _train(
     mesh: Mesh, config: RewardRun, preferences: Folder, validation: Folder | None, run: RunDir, sharded: bool
 ) -> None:
     sharded = sharded and mesh.size > 1
-    _check_sharing(config, mesh, sharded)
+    check_sharing(config, mesh, sharded)
     device = default_device()
     judge = load_qwen_vl(
         config.judge,
@@ -185,7 +185,8 @@ def _train(
         _Training(mesh, config, judge, rows, held_out, run, sharded).run()
 
 
-def _check_sharing(config: RewardConfig, mesh: Mesh, sharded: bool) -> None:
+def check_sharing(config: RewardConfig, mesh: Mesh, sharded: bool) -> None:
+    """Raises ValueError for a config that a judge split over the processes cannot be trained with."""
     if not sharded:
         return
     if config.optimizer is Optimizer.MUON:
