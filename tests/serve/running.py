@@ -1,10 +1,10 @@
-"""A real `onereward serve` in its own process, for tests that must not share one with it."""
+"""A real server in its own process, for tests that must not share one with it."""
 
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,10 @@ class Running:
 
 
 @contextmanager
-def running(editor: str, log: Path, *options: str, token: str | None = None) -> Iterator[Running]:
-    command = [sys.executable, "-m", "onereward", "serve", "--editor", editor, "--port", "0", "--json", *options]
+def running(
+    model: str, log: Path, *options: str, token: str | None = None, verb: Sequence[str] = ("serve", "--editor")
+) -> Iterator[Running]:
+    command = [sys.executable, "-m", "onereward", *verb, model, "--port", "0", "--json", *options]
     command += [] if token is None else ["--token", token]
     with (
         log.open("w") as errors,

@@ -18,10 +18,11 @@ from PIL import Image
 
 from onereward.edit.editor import ImageEditor, load_editor
 from onereward.edit.jobs import EditJob, Recipe, data_url, digest_of
-from onereward.serve import app as app_module
-from onereward.serve.app import create_app, is_token
+from onereward.serve import intake
+from onereward.serve.app import create_app
 from onereward.serve.limits import Limits
 from onereward.serve.queue import EditQueue
+from onereward.serve.shell import is_token
 from tests.pictures import noise
 from tests.serve.edits import FIELDS, FILES, FILL, MASK, PHOTO, SIZE, Gated, file_of
 
@@ -229,9 +230,9 @@ def test_too_many_bytes_are_refused_as_they_come(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("request_", "code", "words"),
     [
-        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "send the edit as application/json or as"),
-        ({"content": b"x"}, 415, "send the edit as application/json or as"),
-        ({"data": FIELDS}, 415, "send the edit as application/json or as"),
+        ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "send the body as application/json or as"),
+        ({"content": b"x"}, 415, "send the body as application/json or as"),
+        ({"data": FIELDS}, 415, "send the body as application/json or as"),
         ({"json": FILL, "headers": {"Content-Encoding": "gzip"}}, 415, "send the body without a Content-Encoding"),
         ({"json": {**FILL, "image": "/etc/passwd"}}, 422, "image: String should match pattern"),
         ({"json": {**FILL, "image": data_url(file_of(noise(101, 100)))}}, 422, "101x100 pixels, at most 10,000"),
@@ -273,7 +274,7 @@ def test_what_cannot_be_taken_is_refused_in_a_sentence(
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(intake, "BODY_SECONDS", 0.05)
     sent: list[Any] = []
 
     async def never() -> Any:

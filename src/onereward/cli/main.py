@@ -26,6 +26,7 @@ VERBS = {
     "demo": "run every stage on the toy models, from scenes to a better editor and a report",
     "edit": "repaint the masked part of one image",
     "serve": "answer edits over HTTP, one after the other",
+    "score": "ask the judge which of two pictures is better: one pair, a table of them, or over HTTP",
     "select": "pick representative triplets from a pool",
     "generate": "make N candidates for each triplet",
     "annotate": "collect votes on candidates and export them as preferences",
@@ -34,7 +35,7 @@ VERBS = {
     "evaluate": "measure an editor or a judge on held-out data",
     "export": "write an editor or a LoRA as diffusers, ComfyUI and the Hub load it, with a model card",
     "report": "write scores as one self-contained HTML file and report.json",
-    "data": "write the toy world's triplets",
+    "data": "write toy triplets, read public preferences, split preferences",
     "doctor": "check this machine: versions, devices, disk, memory, shipped weights",
 }
 

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import socket
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,6 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Editor, address, token, limits."""
     parser.add_argument("--editor", required=True, metavar="NAME", help="toy, folder, REPO or REPO:SUBFOLDER")
     add_source(parser)
+    add_address(parser)
+    page = parser.add_argument_group("playground")
+    page.add_argument("--playground", action="store_true", help="serve a page at / to edit pictures on")
+    page.add_argument("--compare", metavar="NAME", help="editor that the page shows side by side with --editor")
+    page.add_argument("--judge", metavar="NAME", help="judge whose P(yes) the page shows: toy, folder or REPO")
+    add_limits(parser.add_argument_group("limits"), picture="picture or extended canvas", waiting="edits", queue=16)
+    add_execution(parser)
+
+
+def add_address(parser: argparse._ActionsContainer) -> None:
+    """Where to listen, and the token."""
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; another needs a token (default: %(default)s)"
     )
@@ -38,42 +48,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token", metavar="TEXT", help=f"what requests must bear (default: ${_TOKEN_VARIABLE}, or none)"
     )
-    page = parser.add_argument_group("playground")
-    page.add_argument("--playground", action="store_true", help="serve a page at / to edit pictures on")
-    page.add_argument("--compare", metavar="NAME", help="editor that the page shows side by side with --editor")
-    page.add_argument("--judge", metavar="NAME", help="judge whose P(yes) the page shows: toy, folder or REPO")
-    limits = parser.add_argument_group("limits")
-    limits.add_argument(
+
+
+def add_limits(parser: argparse._ActionsContainer, *, picture: str, waiting: str, queue: int) -> None:
+    """What may be sent and may wait, called so."""
+    parser.add_argument(
         "--max-upload", type=float, default=32, metavar="MB", help="of a request (default: %(default)s)"
     )
-    limits.add_argument(
-        "--max-pixels",
-        type=int,
-        default=2**25,
-        metavar="N",
-        help="of a picture or extended canvas (default: %(default)s)",
+    parser.add_argument(
+        "--max-pixels", type=int, default=2**25, metavar="N", help=f"of a {picture} (default: %(default)s)"
     )
-    limits.add_argument("--queue", type=int, default=16, metavar="N", help="edits that may wait (default: %(default)s)")
-    add_execution(parser)
+    parser.add_argument(
+        "--queue", type=int, default=queue, metavar="N", help=f"{waiting} that may wait (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Check what was given, load the editor, answer until interrupted."""
     try:
         from onereward.serve.app import create_app
-        from onereward.serve.server import serve
+        from onereward.serve.server import bound, serve, url_of
 
         if args.playground:
             from onereward.serve.playground import mount_playground
     except ModuleNotFoundError as error:
-        if str(error.name).startswith("onereward"):
-            raise
-        extra = "playground" if args.playground else "web"
-        raise OSError(f"serving needs the library {error.name!r}: pip install 'onereward[{extra}]'") from error
+        raise missing_extra(error, "playground" if args.playground else "web") from error
     if not args.playground and (args.compare or args.judge):
         raise ValueError("--compare and --judge are for the page: add --playground")
-    token, limits = _token(args), _limits(args)
-    with _bound(args.host, args.port) as listener, ExitStack() as stack:
+    token, limits = token_of(args), _limits(args)
+    with bound(args.host, args.port) as listener, ExitStack() as stack:
         load = loader_of(args)
         with _queue_of(args.editor, load, limits) as queue:
             app = create_app(queue, token=token)
@@ -82,9 +85,16 @@ def run(args: argparse.Namespace) -> None:
                 stack.enter_context(base or nullcontext())
                 mount_playground(app, queue, base=base, judge=_load_judge(args), token=token)
             listener.listen()
-            url = _url_of(listener)
+            url = url_of(listener)
             print(json.dumps({"url": url}) if args.json else f"listening on {url}", flush=True)
-            serve(app, queue, listener)
+            serve(app, listener, hang_up=queue.hang_up)
+
+
+def missing_extra(error: ModuleNotFoundError, extra: str) -> Exception:
+    """What to raise where an import for serving failed: the way to the library, or the error if it is our own."""
+    if str(error.name).startswith("onereward"):
+        return error
+    return OSError(f"serving needs the library {error.name!r}: pip install 'onereward[{extra}]'")
 
 
 def _queue_of(editor: str, load: "Loader", limits: "Limits") -> "EditQueue":
@@ -101,7 +111,7 @@ def _load_judge(args: argparse.Namespace) -> "ImageJudge | None":
     return None if args.judge is None else load_judge(args.judge)
 
 
-def _token(args: argparse.Namespace) -> str | None:
+def token_of(args: argparse.Namespace) -> str | None:
     """The token, if there is one; raises ValueError if the host needs one or no header can bear it."""
     from onereward.serve.guard import is_loopback
 
@@ -117,26 +127,3 @@ def _limits(args: argparse.Namespace) -> "Limits":
     from onereward.serve.limits import Limits
 
     return Limits(upload=int(args.max_upload * 2**20), pixels=args.max_pixels, waiting=args.queue)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that has the address, so that a taken one is said before a large editor is loaded."""
-    if not 0 <= port < 2**16:
-        raise ValueError(f"got --port {port}, expected 0 (any free one) to {2**16 - 1}")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; name another --host or --port") from error
-    return listener
-
-
-def _url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family is socket.AF_INET6 else f"http://{host}:{port}"

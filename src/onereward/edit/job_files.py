@@ -4,9 +4,7 @@ Every picture is read once before any work, so that a wrong row is met at once; 
 rows themselves become files (`unpack_pictures`), which are read when they are due and which recipes can name.
 """
 
-import csv
 import hashlib
-import json
 import logging
 import re
 from collections import Counter
@@ -15,12 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
-
 from onereward.edit.jobs import EditJob
 from onereward.edit.pictures import FORMATS
 from onereward.store.files import write_atomically
 from onereward.store.shards import MANIFEST, read_records
+from onereward.store.tables import TABLES, held_file, read_table, wrong_rows
 from onereward.terms import Triplet
 
 logger = logging.getLogger(__name__)
@@ -31,8 +28,6 @@ _WHERE = ("mask", "left", "right", "top", "bottom", "ratio", "size")
 _KINDS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 _MOST_IMAGES = 10_000
 _LONGEST_NAME = 200  # bytes; file systems take 255, and an index and a suffix follow
-_SHOWN = 5
-_ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,35 +139,9 @@ def _values_in(source: Path) -> Iterator[object]:
     if source.is_dir():
         yield from _in_triplets(source) if (source / MANIFEST).exists() else _in_folder(source)
         return
-    readers = {".jsonl": _in_jsonl, ".csv": _in_csv, ".parquet": _in_parquet}
-    if source.suffix.lower() not in readers:
-        raise ValueError(f"{source} is no jobs file: expected a folder or a name ending in {', '.join(readers)}")
-    try:
-        yield from readers[source.suffix.lower()](source)
-    except (UnicodeDecodeError, csv.Error, pyarrow.ArrowException) as error:
-        kind = {".jsonl": "text in UTF-8", ".csv": "CSV in UTF-8"}.get(source.suffix.lower(), "Parquet file")
-        raise ValueError(f"{source} is no {kind}: {error}") from error
-
-
-def _in_jsonl(file: Path) -> Iterator[object]:
-    with file.open(encoding="utf-8-sig") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line) if line.strip() else None
-            except json.JSONDecodeError as error:
-                yield ValueError(f"no JSON: {error}")
-
-
-def _in_csv(file: Path) -> Iterator[Mapping[str, Any]]:
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        for row in csv.DictReader(opened, restkey="(more cells than the first line has)"):
-            yield {name: value or None for name, value in row.items()}
-
-
-def _in_parquet(file: Path) -> Iterator[Mapping[str, Any]]:
-    with pyarrow.parquet.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(_ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+    if source.suffix.lower() not in TABLES:
+        raise ValueError(f"{source} is no jobs file: expected a folder or a name ending in {', '.join(TABLES)}")
+    yield from read_table(source)
 
 
 def _in_triplets(folder: Path) -> Iterator[Mapping[str, Any]]:
@@ -198,9 +167,8 @@ def _in_folder(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 def _held(values: Mapping[str, Any]) -> dict[str, bytes]:
     """The picture files in a row itself: cells of bytes, or of bytes and path as `datasets` keeps images."""
-    cells = {field: values.get(field) for field in _SOURCES}
-    files = {field: cell.get("bytes") if isinstance(cell, Mapping) else cell for field, cell in cells.items()}
-    return {field: data for field, data in files.items() if isinstance(data, bytes)}
+    files = {field: held_file(values.get(field)) for field in _SOURCES}
+    return {field: file for field, file in files.items() if file is not None}
 
 
 def _file_name(data: bytes) -> str:
@@ -234,9 +202,7 @@ def _text_of(error: ValueError | OSError) -> str:
 
 def _report(wrong: Sequence[str], source: Path, *, skip_bad: bool) -> None:
     """Raises ValueError that shows the first of the wrong rows, or logs it."""
-    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-    count = f"{len(wrong)} wrong row{'s' if len(wrong) > 1 else ''}"
-    message = f"{source} has {count}: {'; '.join(wrong[:_SHOWN])}{more}"
+    message = wrong_rows(wrong, source)
     if not skip_bad:
         raise ValueError(message)
     logger.warning("%s; they are left out", message)

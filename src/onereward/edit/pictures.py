@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onereward.store.images import MASK_THRESHOLD, plain_mask
 
@@ -43,9 +43,11 @@ def read_picture(file: Path | IO[bytes], name: str) -> Image.Image:
         with Image.open(file) as image:
             if image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile):
                 logger.warning("%s has 16 bits a colour: 8 of them are kept", name)
-            return upright(image, name)
+            return ImageOps.exif_transpose(image)
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
+    except UnidentifiedImageError:  # its own words name a place in memory
+        raise ValueError(f"cannot read {name}: it is no picture; give a whole PNG or JPEG file") from None
     except _UNREADABLE as error:
         raise ValueError(f"cannot read {name}: {error}; give a whole PNG or JPEG file") from error
 

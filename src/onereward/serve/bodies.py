@@ -1,6 +1,6 @@
 """What a request may say, as the types that OpenAPI shows and that check it: an EditJob with its pictures in it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -31,6 +31,10 @@ _WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) an
 """JSON may write a whole number as 3.0; comes after the bounds, or the schema would not show them."""
 Pixels = Annotated[int, Field(ge=1, le=100_000), _WHOLE]
 _SIDES = ("left", "right", "top", "bottom")
+
+
+BodySchemas = tuple[dict[str, Any], dict[str, Any]]
+"""The schema of a body of JSON, with both's definitions under `$defs`, and that of a form."""
 
 
 def _own() -> Any:
@@ -145,7 +149,7 @@ def job_of_json(body: bytes) -> EditJob:
     return EditJob.of(checked.model_dump(exclude_unset=True))
 
 
-def job_of_form(fields: dict[str, str]) -> EditJob:
+def job_of_form(fields: Mapping[str, str | list[str]]) -> EditJob:
     """The job in a form's fields, its pictures already data: URLs; raises ValueError for what is none."""
     try:
         checked = _BODY.validate_strings(fields)
@@ -157,14 +161,20 @@ def job_of_form(fields: dict[str, str]) -> EditJob:
 def told(errors: Sequence[Any]) -> str:
     """The first of pydantic's errors as a sentence that names its field and leaves out its value."""
     first = errors[0]
-    field = str(first["loc"][-1]) if len(first["loc"]) > 1 else ""
+    names = [part for part in first["loc"] if isinstance(part, str)]  # without places in a list
+    field = names[-1] if len(names) > 1 else ""
     message = str(first["msg"]).removeprefix("Value error, ")
     return f"{field[:100]}: {message}" if field else message
 
 
-def body_schemas() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The JSON schema of a body of JSON and that of a form, and both's definitions under `$defs` of the first."""
-    schema = _BODY.json_schema(ref_template="#/components/schemas/{model}")
+def body_schemas() -> BodySchemas:
+    """`schemas_of` the bodies of an edit."""
+    return schemas_of(_BODY)
+
+
+def schemas_of(body: TypeAdapter[Any]) -> BodySchemas:
+    """The schemas of a body, which is one of several models; in a form its pictures are files."""
+    schema = body.json_schema(ref_template="#/components/schemas/{model}")
     forms = {f"{name}Form": _with_files(model) for name, model in schema["$defs"].items() if "properties" in model}
     as_form = {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in forms]}
     return {**schema, "$defs": {**schema["$defs"], **forms}}, as_form

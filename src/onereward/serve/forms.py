@@ -1,5 +1,6 @@
 """A multipart form in memory: what a client sends as files never touches the disk."""
 
+from collections.abc import Collection
 from math import inf
 
 from python_multipart.exceptions import FormParserError
@@ -8,7 +9,6 @@ from python_multipart.multipart import Field, File, FormParser, parse_options_he
 from onereward.edit.jobs import data_url
 
 _MOST_FIELDS = 32
-_PICTURES = ("image", "mask")
 
 
 def media_type(content_type: str | None) -> tuple[str, bytes]:
@@ -17,20 +17,33 @@ def media_type(content_type: str | None) -> tuple[str, bytes]:
     return kind.decode("latin-1"), options.get(b"boundary", b"")
 
 
-def form_fields(body: bytes, boundary: bytes) -> dict[str, str]:
-    """The fields of a form as text, its pictures as data: URLs; raises ValueError for a damaged form."""
+def form_fields(
+    body: bytes, boundary: bytes, *, pictures: Collection[str], lists: Collection[str] = ()
+) -> dict[str, str | list[str]]:
+    """The fields of a form as text, its `pictures` as data: URLs, those that may come several times as `lists`.
+
+    Raises ValueError for a damaged form.
+    """
     if not boundary:
         raise ValueError("the Content-Type of the form has no boundary: let the HTTP library write that header")
     fields: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
+    parts = 0
 
     def keep(part: Field | File) -> None:
-        if len(fields) >= _MOST_FIELDS:
-            raise ValueError(f"the form has over {_MOST_FIELDS} fields: an edit has fewer")
+        nonlocal parts
+        parts += 1
+        if parts > _MOST_FIELDS:
+            raise ValueError(f"the form has over {_MOST_FIELDS} fields: send those that are asked for")
         name = _text(part.field_name or b"", "a field's name")
         if name in fields:
             raise ValueError(f"the form has the field {name[:50]!r} twice: send it once")
-        value = (part.value or b"") if isinstance(part, Field) else _content(part)
-        fields[name] = data_url(value) if name in _PICTURES else _text(value, f"the field {name[:50]!r}")
+        file = (part.value or b"") if isinstance(part, Field) else _content(part)
+        value = data_url(file) if name in pictures else _text(file, f"the field {name[:50]!r}")
+        if name in lists:
+            several.setdefault(name, []).append(value)
+        else:
+            fields[name] = value
 
     try:
         # Without this python-multipart writes large files to disk.
@@ -40,7 +53,7 @@ def form_fields(body: bytes, boundary: bytes) -> dict[str, str]:
         parser.finalize()
     except FormParserError as error:
         raise ValueError(f"the form is damaged: {error}") from error
-    return fields
+    return {**fields, **several}
 
 
 def _content(file: File) -> bytes:

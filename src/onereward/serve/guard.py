@@ -8,19 +8,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onereward.serve.limits import Limits
-
 
 class Guard:
-    """ASGI middleware: refuses too large and compressed bodies, and, without a token, pages of other origins.
+    """ASGI middleware: refuses compressed bodies, those of over `upload` bytes and, without a token, other origins.
 
     A server without a token trusts whoever is on its machine; the host and origin checks keep a web page that is open
     there in a browser from being one of them (DNS rebinding, forged forms).
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, local_only: bool) -> None:
+    def __init__(self, app: ASGIApp, *, upload: int, local_only: bool) -> None:
         self._app = app
-        self._limits = limits
+        self._upload = upload
         self._local_only = local_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,13 +35,13 @@ class Guard:
         if self._local_only:
             _check_local(headers)
         length = headers.get("content-length", "")
-        if length.isdecimal() and (len(length) > 18 or int(length) > self._limits.upload):
+        if length.isdecimal() and (len(length) > 18 or int(length) > self._upload):
             raise self._too_large()
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise HTTPException(415, "send the body without a Content-Encoding: pictures are compressed already")
 
     def _counted(self, receive: Receive) -> Receive:
-        left = self._limits.upload
+        left = self._upload
 
         async def counting() -> Message:
             nonlocal left
@@ -56,7 +54,7 @@ class Guard:
         return counting
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"a request may have {self._limits.upload:,} bytes: send a smaller picture")
+        return HTTPException(413, f"a request may have {self._upload:,} bytes: send a smaller picture")
 
 
 def is_loopback(host: str) -> bool:

@@ -18,10 +18,10 @@ import gradio
 from fastapi import FastAPI
 from gradio.processing_utils import save_bytes_to_cache
 
-from onereward.serve.app import is_token
 from onereward.serve.layout import HINTS, LOOK, SIDES, Page, lay_out
 from onereward.serve.playing import KEPT, Picture, Shown, drop_older, in_short, job_of, judged, odds_table, taken
 from onereward.serve.queue import EditQueue, QueueFullError, UnknownEditError
+from onereward.serve.shell import is_token
 from onereward.terms import Task
 
 if TYPE_CHECKING:

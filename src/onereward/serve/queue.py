@@ -197,7 +197,7 @@ class EditQueue:
             self._finished.remove(self._edits.pop(edit_id))
 
     def hang_up(self) -> None:
-        """Let every `follow` end; takes no lock, so that a signal handler may call it."""
+        """Let every `follow` end; takes no lock, so that an event loop may call it."""
         self._closing = True
 
     def close(self) -> None:
@@ -258,7 +258,7 @@ class EditQueue:
                 self._finish(edit, State.FAILED, message=str(error))
             except Exception as error:
                 logger.exception("edit %s failed", edit.id)
-                self._finish(edit, State.FAILED, message=_told(error))
+                self._finish(edit, State.FAILED, message=for_strangers(error))
             else:
                 self._finish(edit, State.DONE, result=result)
 
@@ -287,7 +287,7 @@ class EditQueue:
             edit.step += 1
 
 
-def _told(error: Exception) -> str:
+def for_strangers(error: Exception) -> str:
     """What a stranger is told of an error that nobody expected; the log has the rest."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "the server ran out of memory: send a smaller picture or try again later"

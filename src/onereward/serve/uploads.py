@@ -7,6 +7,7 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from onereward.edit.jobs import EditJob
+from onereward.edit.pictures import read_picture
 from onereward.store.images import image_size
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -28,6 +29,13 @@ def check_pictures(job: EditJob, most_pixels: int) -> None:
         canvas = (width + borders.left + borders.right, height + borders.top + borders.bottom)
         _check_size(canvas, "the extended image", most_pixels)
     job.request()
+
+
+def picture_in(source: str, name: str, most_pixels: int) -> Image.Image:
+    """The picture in a data: URL, upright; ValueError, calling it `name`, unless it is whole and no larger."""
+    file = _file_in(source, name)
+    _check_header(file, name, most_pixels)
+    return read_picture(io.BytesIO(file), name)
 
 
 def _check_header(file: bytes, name: str, most_pixels: int) -> None:
