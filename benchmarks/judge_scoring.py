@@ -132,16 +132,13 @@ def measure(judge: QwenVLJudge, image_size: int, pairs: int, rounds: int) -> dic
     seconds = take_turns({**contestants, "vision tower once": partial(_see, judge, pair)}, rounds, judge.model.device)
     contestants["stock, one backward"] = partial(_stock_at_once, judge, pair, QUERIES)
     peak = {name: peak_mib(work, judge.model.device) for name, work in contestants.items()}
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    vision = median["vision tower once"]
+    language = {name: _without_vision(seconds, name, often) for name, often in (("stock", len(QUERIES)), ("packed", 1))}
     return {
-        "seconds": {name: round(time, 4) for name, time in median.items()},
+        "seconds": {name: round(statistics.median(times), 4) for name, times in seconds.items()},
         "stock over packed": ratio(seconds["stock"], seconds["packed"]),
         "four dimensions over one": ratio(seconds["packed"], seconds["packed, one dimension"]),
-        "stock over packed, language model alone": round(
-            (median["stock"] - len(QUERIES) * vision) / (median["packed"] - vision), 2
-        ),
-        "vision_share_of_stock_time": round(len(QUERIES) * vision / median["stock"], 3),
+        "stock over packed, language model alone": ratio(language["stock"], language["packed"]),
+        "vision_share_of_stock_time": round(1 - 1 / ratio(seconds["stock"], language["stock"]), 2),
         "peak_mib": peak,
         "peak, stock over packed": _over(peak["stock"], peak["packed"]),
         "peak, stock with one backward over packed": _over(peak["stock, one backward"], peak["packed"]),
@@ -315,6 +312,11 @@ def take_turns(
                 seconds[name].append(time.perf_counter() - started)
                 print(f"round {number} of {rounds}, {name}: {seconds[name][-1]:.3f} s", file=sys.stderr)
     return seconds
+
+
+def _without_vision(seconds: Mapping[str, Sequence[float]], name: str, often: int) -> list[float]:
+    """What is left of a contestant's time, round by round, without the vision tower that it ran so often."""
+    return [whole - often * vision for whole, vision in zip(seconds[name], seconds["vision tower once"], strict=True)]
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:

@@ -45,12 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "task_dimension, else with the last; one JUDGE alone needs no name and has its variant's",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="K", help="processes of one thread each (default: 1)")
+    parser.add_argument(
+        "--batch", type=int, default=32, metavar="N", help="preferences asked about at once (default: %(default)s)"
+    )
+    parser.add_argument("--quantize", choices=["int8", "nf4"], help="the judges' weights in 8 or 4 bits")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Ask, write, print the table."""
     rows = rows_of(args.judge)
+    if args.batch < 1:
+        raise ValueError(f"got --batch {args.batch}, expected 1 or more")
     from onereward.evaluate.judge import evaluate_judge, variant_of
     from onereward.report import ANSWERS, ReportInputs, read_report, write_table
     from onereward.runtime.track import track
@@ -63,9 +69,19 @@ def run(args: argparse.Namespace) -> None:
     folders = []
     with workers(args.workers) as executor, track(len(rows) * len(preferences.shards), "evaluate judge") as advance:
         for row in rows:
-            name = row.name or row.variant or variant_of(row.judge)
+            name = row.name or row.variant or variant_of(row.judge, args.quantize)
             folders.append(output / ANSWERS / name)
-            evaluate_judge(args.input, folders[-1], row.judge, row.variant, name, executor=executor, progress=advance)
+            evaluate_judge(
+                args.input,
+                folders[-1],
+                row.judge,
+                row.variant,
+                name,
+                batch=args.batch,
+                quantize=args.quantize,
+                executor=executor,
+                progress=advance,
+            )
     report = read_report(ReportInputs(answers=tuple(folders), seed=args.seed))
     if not report.judge:
         raise ValueError(f"{args.input} holds nothing but ties, of which no answer is right or wrong")

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Judge, and a pair, a table or an address."""
     parser.add_argument("--judge", required=True, metavar="NAME", help="toy, a folder or a Hub repository")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 or mps (default: the GPU if there is one)")
-    parser.add_argument("--quantize", choices=["int8", "nf4"], help="the judge's weights in 8 or 4 bits, on a GPU")
+    parser.add_argument("--quantize", choices=["int8", "nf4"], help="the judge's weights in 8 or 4 bits")
     parser.add_argument("--offline", action="store_true", help="take models from the local cache, never ask the Hub")
     pair = parser.add_argument_group("one pair (beside --input: defaults for what a row leaves out)")
     pair.add_argument("--first", metavar="PICTURE", help="is it better")

@@ -21,7 +21,8 @@ def fingerprint_of(model: FluxFill | QwenVLJudge | ClipEmbedder) -> str:
     if isinstance(model, ClipEmbedder):
         return _digest([model.vision, model.projection], (model.side, model.mean, model.std))
     words = sorted(model.tokenizer.get_vocab().items())
-    return _digest([model.model], (model.pixels, model.answer_ids, model.contract, words))
+    settings = (model.pixels, model.answer_ids, model.contract, model.tokenizer.chat_template, words)
+    return _digest([model.model], settings)
 
 
 def _digest(parts: Sequence[nn.Module], settings: object) -> str:
