@@ -30,6 +30,7 @@ def test_values_take_the_type_of_their_field() -> None:
         ("jump_range=[0.2]", r"expected a value like \[0.3, 0.8\]"),
         ("task_mix.paint=1", "expected one of .fill="),
         ("bound.low=1", "has no parts"),
+        ("release=best", "expected one of policy, average"),
     ],
 )
 def test_errors_say_the_way_out(setting: str, message: str) -> None:

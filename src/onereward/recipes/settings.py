@@ -42,9 +42,12 @@ def _changed(old: Any, key: str, text: str, setting: str) -> Any:
 
 def _converted(old: Any, text: str, setting: str) -> Any:
     """`text` as a value of the type of `old`."""
+    if isinstance(old, Enum):
+        known = [each.value for each in type(old)]
+        if text not in known:
+            raise ValueError(f"got --set {setting!r}, expected one of {', '.join(known)}")
+        return type(old)(text)
     try:
-        if isinstance(old, Enum):
-            return type(old)(text)
         if isinstance(old, str):
             return text
         if isinstance(old, float):

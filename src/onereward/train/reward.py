@@ -4,6 +4,7 @@ What happens at a step depends on (config, preferences, step) alone: what is dra
 batch, so that any number of processes does the same work, and a resumed run the work that it missed.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -42,6 +43,8 @@ from onereward.train.pairs import CELLS, Pair, augmented, draw_batch, images_of,
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+logger = logging.getLogger(__name__)
 
 _ANSWERED_AT_ONCE = 32
 
@@ -168,7 +171,9 @@ def train_reward(
 def _train(
     mesh: Mesh, config: RewardRun, preferences: Folder, validation: Folder | None, run: RunDir, sharded: bool
 ) -> None:
-    sharded = sharded and mesh.size > 1
+    if sharded and mesh.size == 1:
+        logger.warning("there is one process, so the weights are not split: start it with torchrun")
+        sharded = False
     check_sharing(config, mesh, sharded)
     device = default_device()
     judge = load_qwen_vl(
