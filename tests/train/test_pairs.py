@@ -59,6 +59,14 @@ def test_votes_about_two_images_are_one_pair_whichever_won(tmp_path: Path) -> No
     assert first.mean() > second.mean()
 
 
+def test_votes_that_count_for_nothing_are_left_out(tmp_path: Path) -> None:
+    ties = [replace(bright_preference(index), tie=True) for index in range(2)]
+    silent = replace(bright_preference(2), weight=0.0)
+    assert [pair.row for pair in pairs_of(_rows(tmp_path / "some", [silent, *ties]), ties=True)] == [1, 2]
+    with pytest.raises(ValueError, match="no vote counts"):
+        pairs_of(_rows(tmp_path / "none", [silent, *ties]), ties=False)
+
+
 def test_an_epoch_shows_every_pair_once_and_the_next_one_in_another_order() -> None:
     pairs = [_pair(row) for row in range(12)]
     first, second = (

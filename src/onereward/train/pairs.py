@@ -34,14 +34,14 @@ CELLS = tuple(f"{task}/{dimension}" for task in Task for dimension in DIMENSIONS
 
 
 def pairs_of(rows: Rows[Preference], *, ties: bool) -> list[Pair]:
-    """The pairs in the order of their first vote, whichever image won; without `ties` those votes are left out.
+    """The pairs in the order of their first vote that counts, whichever image won; `ties` count if that is true.
 
-    A pair is a triplet's two images, known by their bytes.
+    A pair is a triplet's two images, known by their bytes. Raises ValueError if no vote counts.
     """
     found: dict[tuple[str, frozenset[bytes]], tuple[int, bytes, list[Comparison]]] = {}
     columns = rows.columns("triplet_id", "winner", "loser", *_LIGHT)
     for row, (triplet_id, winner, loser, task, dimension, prompt, weight, tie) in enumerate(columns):
-        if tie and not ties:
+        if weight == 0 or (tie and not ties):
             continue
         winner_mark, loser_mark = _mark(winner), _mark(loser)
         key = triplet_id, frozenset((winner_mark, loser_mark))
@@ -56,6 +56,8 @@ def pairs_of(rows: Rows[Preference], *, ties: bool) -> list[Pair]:
                 tie=tie,
             )
         )
+    if not found:
+        raise ValueError("no vote counts: all are ties, which count with a tie_weight above 0, or have the weight 0")
     return [Pair(row=row, comparisons=tuple(comparisons)) for row, _, comparisons in found.values()]
 
 

@@ -187,6 +187,8 @@ def _train(
     with run.opened(config) if mesh.rank == 0 else nullcontext():
         rows = _rows(mesh, preferences, run.data / "preferences.arrow")
         held_out = None if validation is None else _rows(mesh, validation, run.data / "validation.arrow")
+        if held_out is not None and all(tie for (tie,) in held_out.columns("tie")):
+            raise ValueError(f"{validation} holds nothing but ties, of which no answer is right or wrong")
         _Training(mesh, config, judge, rows, held_out, run, sharded).run()
 
 
