@@ -27,7 +27,7 @@ demo: install
 	$(BIN)/onereward demo --output runs/demo
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff format --check

@@ -36,7 +36,12 @@ _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
+_LONGEST = ("test_demo.py", "test_reward_processes.py", "test_loop.py", "test_playground.py", "test_base_editor.py")
+"""Files that take minutes: first, so that no worker is left with one of them at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
     for mark, (is_there, reason) in _NEEDS.items():
         needy = [item for item in items if item.get_closest_marker(mark)]
         if needy and not is_there():
