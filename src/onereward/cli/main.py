@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from onereward import __version__
+from onereward.runtime.track import hush_libraries
 
 # Kept here, not read from the modules, so that `--help` imports none of them; a test holds it equal to their HELP.
 VERBS = {
@@ -89,7 +90,7 @@ def _run(words: list[str], args: argparse.Namespace) -> None:
     level = logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO
     logging.basicConfig(format="%(message)s")
     logging.getLogger("onereward").setLevel(level)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # without a GPU it warns of kernels that nobody asked for
+    hush_libraries()
     run(args)
 
 

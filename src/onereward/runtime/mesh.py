@@ -18,6 +18,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
+from onereward.runtime.track import hush_libraries
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -132,6 +134,7 @@ def _join_in(
     """A further process: it ends when rank 0 does, since its next collective fails. Rank 0 reports what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; rank 0 alone reports it
     torch.set_num_threads(threads)
+    hush_libraries()
     try:
         _in_group(rank, size, meeting_point, work, arguments, options)
     except BaseException as error:

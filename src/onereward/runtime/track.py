@@ -13,6 +13,11 @@ from onereward.store.files import write_atomically
 logger = logging.getLogger("onereward")
 
 
+def hush_libraries() -> None:
+    """What libraries say that is nobody's business: without a GPU bitsandbytes warns of kernels not asked for."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 class Log:
     """`log.jsonl`: one JSON object a step, its `step` counted from 1, flushed as it is written."""
 

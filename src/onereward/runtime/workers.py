@@ -12,6 +12,8 @@ from multiprocessing.connection import wait
 
 import torch
 
+from onereward.runtime.track import hush_libraries
+
 
 @contextmanager
 def workers(count: int, start: Callable[..., None] | None = None, *arguments: object) -> Iterator[Executor | None]:
@@ -50,6 +52,7 @@ def _start_worker(start: Callable[..., None] | None, arguments: tuple[object, ..
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback; the parent reports it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    hush_libraries()
     if start is not None:
         start(*arguments)
 
