@@ -4,10 +4,12 @@ torchrun --nproc-per-node 8 -m onereward train-reward qwen --sharded --input pre
 onereward train-reward qwen-lora --input preferences/ --output judge/
 onereward train-reward qwen-3b-lora --input preferences/ --output judge/
 
+On several nodes the output folder must be one that all of them see.
+
 Memory by arithmetic, none of it measured here. `qwen`: 16 bytes a weight (float32 weights, gradients and AdamW's two
 averages) of 8.3 billion are 133 GB over the processes, so four cards of 80 GB or more. `qwen-lora`: 17 GB of bfloat16
-weights, under 4 GB for the adapters, the rest for activations: one card of 80 GB. `qwen-3b-lora`: 7.5 GB and 1 GB, one
-card of 24 GB.
+weights, under 4 GB for the adapters, the rest for activations: one card of 80 GB. `qwen-3b-lora`: 7.5 GB and 1.3 GB,
+one card of 24 GB.
 """
 
 from dataclasses import replace
