@@ -44,7 +44,7 @@ from onereward.toy.oracle import ToyOracle
 from onereward.toy.pool import ToyPoolConfig, write_toy_pool
 from onereward.toy.scenes import TASK_CYCLE, Split, toy_truth
 from onereward.train.reward import train_reward
-from onereward.train.rl import train_rl
+from onereward.train.rl import Sources, train_rl
 
 logger = logging.getLogger(__name__)
 
@@ -238,14 +238,13 @@ def _train_editors(output: Path, config: DemoConfig) -> None:
 def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> None:
     """One algorithm, in a worker."""
     recipe = replace(toy(dynamic=dynamic), judge="of this demo", steps=config.rl_steps, seed=config.seed)
-    train_rl(
-        recipe,
-        run,
-        editor=load_flux_fill(recipe.editor),
-        judge=load_qwen_vl(judge),
+    sources = Sources(
+        editor=partial(load_flux_fill, recipe.editor),
+        judge=partial(load_qwen_vl, judge),
         triplets=ToyScenes(first=config.rl_first),
         probe=toy_probe(config.rl_probe),
     )
+    train_rl(recipe, run, sources)
 
 
 def _quiet() -> None:

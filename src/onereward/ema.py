@@ -1,71 +1,65 @@
-"""The moving average of the policy: pi_ema of Algorithms 1 and 2; and one of a judge's weights."""
+"""The moving average of what is trained: pi_ema of Algorithms 1 and 2, and a judge's; and other copies of weights."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-def frozen_copy(module: ModuleT) -> ModuleT:
-    """A copy in memory of its own, without gradients, in evaluation mode."""
-    return copy.deepcopy(module).requires_grad_(False).eval()
+from torch.distributed.tensor import DTensor
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, policy: nn.Module, decay: float) -> None:
-    """pi_ema <- tau pi_ema + (1 - tau) pi_theta over the trained parameters (line 14 of Algorithm 1).
+def update_average(averaged: Mapping[str, Tensor], trained: Mapping[str, Tensor], decay: float) -> None:
+    """pi_ema <- tau pi_ema + (1 - tau) pi_theta, tensor by tensor of equal names (line 14 of Algorithm 1).
 
-    The average must be float32: with tau near 1 a bfloat16 one rounds every change away and stands still.
+    The average must be float32 or finer: with tau near 1 a bfloat16 one rounds every change away and stands still.
     """
-    averaged = dict(average.named_parameters())
-    for name, parameter in policy.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if averaged[name].dtype is not torch.float32:
+    for name, weight in trained.items():
+        if averaged[name].dtype not in (torch.float32, torch.float64):
             raise ValueError(f"the average of {name} is {averaged[name].dtype}, expected torch.float32")
-        averaged[name].lerp_(parameter.to(averaged[name]), 1 - decay)
+        averaged[name].lerp_(weight.to(averaged[name]), 1 - decay)
 
 
-class WeightAverage:
-    """A moving average of what a module trains, kept beside it: sharded where the module is, and of its precision."""
+class WeightCopy:
+    """Second values of what a module trains, kept beside it: an average, or how it was; sharded where the module is."""
 
     def __init__(self, module: nn.Module) -> None:
         self._trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-        self._values = {name: parameter.detach().clone() for name, parameter in self._trained.items()}
+        self.values: dict[str, Tensor] = {name: each.detach().clone() for name, each in self._trained.items()}
 
-    @torch.no_grad()
     def update(self, decay: float) -> None:
-        """average <- decay average + (1 - decay) weights."""
-        for name, parameter in self._trained.items():
-            self._values[name].lerp_(parameter.detach(), 1 - decay)
+        """value <- decay value + (1 - decay) weight."""
+        update_average(self.values, self._trained, decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the module has the averaged weights."""
-        self._swap()
+        """Inside, the module has these values for weights."""
+        self._exchange()
         try:
             yield
         finally:
-            self._swap()
+            self._exchange()
 
     @torch.no_grad()
-    def _swap(self) -> None:
+    def _exchange(self) -> None:
         for name, parameter in self._trained.items():
-            kept = parameter.detach().clone()
-            parameter.copy_(self._values[name])
-            self._values[name].copy_(kept)
+            value = self.values[name]
+            if isinstance(
+                parameter, DTensor
+            ):  # what shards a module looks at this memory, so it must stay in its place
+                kept = parameter.detach().clone()
+                parameter.copy_(value)
+                value.copy_(kept)
+            else:
+                parameter.data, self.values[name] = value, parameter.data
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return dict(self._values)
+        return dict(self.values)
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor], /) -> None:
         """Go on from a checkpoint of the same module."""
-        for name, value in self._values.items():
+        for name, value in self.values.items():
             value.copy_(state[name])

@@ -5,7 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from onereward.flow.sample import denoise, denoise_then_jump, euler_step
+from onereward.flow.sample import Jump, Velocity, denoise, denoise_to, euler_step, jump_from
 from onereward.flow.schedule import shifted_times
 
 TIMES = torch.tensor([1.0, 0.8, 0.5, 0.0])
@@ -20,6 +20,12 @@ def doubling(latents_BLC: Tensor, t_B: Tensor) -> Tensor:
     return latents_BLC
 
 
+def denoise_then_jump(velocity: Velocity, noise_BLC: Tensor, times: Tensor, step_B: Tensor) -> Jump:
+    """One graded step a sample, as line 8 of Algorithm 1 has it."""
+    [latents_BLC] = denoise_to(velocity, noise_BLC, times, step_B[:, None], int(step_B.max())).unbind(1)
+    return jump_from(velocity, latents_BLC, times[step_B])
+
+
 def test_denoise_by_hand() -> None:
     # 10 * .8 * .7 * .5 = 2.8
     assert denoise(doubling, latents(10.0), TIMES).flatten().tolist() == pytest.approx([2.8])
@@ -31,6 +37,13 @@ def test_denoise_then_jump_by_hand_at_each_samples_own_step() -> None:
     assert jumped.x0_hat_BLC.flatten().tolist() == pytest.approx([0.0, 1.6, 2.8])
     assert jumped.latents_BLC.flatten().tolist() == pytest.approx([10.0, 8.0, 5.6])
     assert jumped.t_B.tolist() == TIMES[:3].tolist()
+
+
+def test_one_way_from_noise_keeps_the_latents_of_every_step_asked_for() -> None:
+    # 10, then 10 * .8 = 8, then 8 * .7 = 5.6; the way may go on for others' sake.
+    steps_BJ = torch.tensor([[2, 0], [1, 2]])
+    kept_BJLC = denoise_to(doubling, latents(10.0, 10.0), TIMES, steps_BJ, last=3)
+    assert kept_BJLC.flatten(1).tolist() == [pytest.approx([5.6, 10.0]), pytest.approx([8.0, 5.6])]
 
 
 def test_the_jump_finds_the_image_of_a_straight_flow_from_every_step() -> None:

@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from onereward.flow.shift import Shift
 from onereward.models.contract import Contract, save_contract
+from onereward.models.copies import AdapterCopies
 from onereward.models.execution import Execution
 from onereward.models.flux_fill import FluxFill
 from onereward.models.flux_names import to_original
-from onereward.models.load import load_contract, load_flux_fill, save_editor
+from onereward.models.load import load_contract, load_flux_fill, save_editor, save_lora
+from onereward.runtime.shard import whole_state
 from tests.tiny import TINY_CONTRACT, stock_edit, tiny_flux_fill_folder
 
 
@@ -48,12 +50,41 @@ def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 def test_what_is_saved_the_stock_pipeline_loads_with_equal_images(base: Path, other: Path, tmp_path: Path) -> None:
     tuned = FluxTransformer2DModel.from_pretrained(other / "tuned")
-    save_editor(tmp_path / "saved", load_flux_fill(str(base)), transformer=tuned)
+    save_editor(tmp_path / "saved", load_flux_fill(str(base)), state=tuned.state_dict())
     expected = stock_edit(FluxFillPipeline.from_pretrained(base, transformer=tuned))
     assert numpy.array_equal(stock_edit(FluxFillPipeline.from_pretrained(tmp_path / "saved")), expected)
     assert not numpy.array_equal(stock_edit(FluxFillPipeline.from_pretrained(base)), expected)
     again = load_flux_fill(str(tmp_path / "saved"))
     assert again.contract == TINY_CONTRACT and equal(weights(again.transformer), weights(tuned))
+
+
+def test_saved_adapters_load_on_the_base_that_they_name_and_in_stock(base: Path, tmp_path: Path) -> None:
+    editor = load_flux_fill(str(base))
+    copies = AdapterCopies(editor.transformer, rank=2, seed=0)
+    with torch.no_grad():
+        for parameter in copies.module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05)
+    state = whole_state(copies.module, trained_only=True)
+    save_lora(tmp_path / "saved", editor, base=str(base), lora=copies.lora, state=state)
+    again = load_flux_fill(str(tmp_path / "saved"))
+    assert again.contract == editor.contract
+    latents, condition = (
+        torch.randn(1, 16, 16),
+        editor.encode(torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 32, 32), ["a red star"]),
+    )
+    with torch.no_grad():
+        trained, start = (
+            editor.velocity(latents, torch.tensor([0.5]), condition, transformer=state)
+            for state in (copies.policy, copies.start)
+        )
+        loaded = again.velocity(latents, torch.tensor([0.5]), condition)
+    assert (loaded - trained).abs().max() < 1e-5 < (start - trained).abs().max()
+    stock = FluxFillPipeline.from_pretrained(base)
+    stock.load_lora_weights(tmp_path / "saved")
+    plain = FluxFillPipeline.from_pretrained(base)
+    plain.transformer.load_state_dict(again.transformer.state_dict())
+    assert numpy.allclose(stock_edit(stock), stock_edit(plain), atol=2e-5)
 
 
 def test_another_contract_can_be_saved(base: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from onereward.models.device import Precision
 from onereward.models.load_judge import load_qwen_vl
 from onereward.query import Variant
 from onereward.runtime.mesh import Mesh
@@ -17,7 +18,7 @@ from onereward.runtime.update import Optimizer, Updater
 from onereward.terms import Dimension
 from onereward.train import reward
 from onereward.train.pairs import CELLS
-from onereward.train.reward import Precision, RewardConfig, learning_rate_at, train_reward
+from onereward.train.reward import RewardConfig, learning_rate_at, train_reward
 from tests.preferences import bright_preferences_folder
 from tests.tiny_judge import tiny_judge_folder
 

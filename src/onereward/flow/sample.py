@@ -32,14 +32,19 @@ def denoise(velocity: Velocity, noise_BLC: Tensor, times: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def denoise_to(velocity: Velocity, noise_BLC: Tensor, times: Tensor, step_B: Tensor) -> Tensor:
-    """From noise to each sample's own `times[step_B[b]]`, without gradient."""
-    latents_BLC, times, step_B = noise_BLC, times.to(noise_BLC.device), step_B.to(noise_BLC.device)
-    for step in range(int(step_B.max())):
+def denoise_to(velocity: Velocity, noise_BLC: Tensor, times: Tensor, step_BJ: Tensor, last: int) -> Tensor:
+    """Each sample's latents at its own `times[step_BJ[b, j]]`, on one way from noise without gradient, `latents_BJLC`.
+
+    The way goes on to step `last`, which is at least every sample's last one.
+    """
+    latents_BLC, times, step_BJ = noise_BLC, times.to(noise_BLC.device), step_BJ.to(noise_BLC.device)
+    kept_BJLC = noise_BLC[:, None].repeat(1, step_BJ.shape[1], 1, 1)
+    for step in range(last):
         velocity_BLC = velocity(latents_BLC, times[step].expand(len(latents_BLC)))
-        moved_BLC = euler_step(latents_BLC, velocity_BLC, times[step], times[step + 1])
-        latents_BLC = torch.where((step < step_B)[:, None, None], moved_BLC, latents_BLC)
-    return latents_BLC
+        latents_BLC = euler_step(latents_BLC, velocity_BLC, times[step], times[step + 1])
+        is_there_BJ = step_BJ.eq(step + 1)
+        kept_BJLC = torch.where(is_there_BJ[:, :, None, None], latents_BLC[:, None], kept_BJLC)
+    return kept_BJLC
 
 
 def jump(velocity: Velocity, latents_BLC: Tensor, t_B: Tensor) -> Tensor:
@@ -56,8 +61,6 @@ class Jump:
     t_B: Tensor
 
 
-def denoise_then_jump(velocity: Velocity, noise_BLC: Tensor, times: Tensor, jump_B: Tensor) -> Jump:
-    """No gradient up to each sample's own step `jump_B`, then one graded step to x0_hat (line 8 of Algorithm 1)."""
-    latents_BLC = denoise_to(velocity, noise_BLC, times, jump_B)
-    t_B = times[jump_B].to(latents_BLC.device)
+def jump_from(velocity: Velocity, latents_BLC: Tensor, t_B: Tensor) -> Jump:
+    """The graded step from where a rollout is (line 8 of Algorithm 1)."""
     return Jump(x0_hat_BLC=jump(velocity, latents_BLC, t_B), latents_BLC=latents_BLC, t_B=t_B)

@@ -22,13 +22,16 @@ def shifted_times(steps: int, image_tokens: int, shift: Shift | None = None) -> 
     return torch.cat([shifted, torch.zeros(1)])
 
 
-def steps_within(times: Tensor, low: float, high: float) -> list[int]:
+def steps_within(times: Tensor, low: float, high: float, *, at_least: int = 1) -> list[int]:
     """The steps whose time lies in [low, high]: the noise levels from which the policy may jump ([t1, t2], line 6).
 
     The range is given in sigma, not in step numbers: one step number means another noise level at another resolution.
+    Raises ValueError for fewer than `at_least`.
     """
     steps = [step for step, time in enumerate(times[:-1].tolist()) if low <= time <= high]
-    if not steps:
+    if len(steps) < at_least:
         listed = ", ".join(f"{time:.3f}" for time in times[:-1].tolist())
-        raise ValueError(f"no sampling step has a time in [{low}, {high}]: widen the range; the times are {listed}")
+        few = f"{len(steps)} sampling steps have" if steps else "no sampling step has"
+        needed = f", {at_least} are needed" if at_least > 1 else ""
+        raise ValueError(f"{few} a time in [{low}, {high}]{needed}: widen the range; the times are {listed}")
     return steps

@@ -5,19 +5,44 @@ Images are float in [-1, 1], masks are 1 where new, t = 1 is noise and t = 0 the
 velocity = noise - x_0, x_t = (1 - t) x_0 + t noise, so x_0 = x_t - t * velocity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 Condition = Any
 """What `Editor.encode` returns and `Editor.velocity`/`decode` take: opaque to the algorithm, batch first."""
 
 
-class Editor(Protocol):
-    """A mask-guided flow model: pi in the paper. The transformer is the part that training changes."""
+Transformer = Callable[..., Any]
+"""The part of an editor that training changes, called with what `Editor.velocity` puts together."""
 
-    transformer: nn.Module
+
+class Copies(Protocol):
+    """The states of an editor's transformer that the algorithms tell apart, as whole models or as adapters on one."""
+
+    @property
+    def policy(self) -> Transformer:
+        """pi_theta: trained."""
+        ...
+
+    @property
+    def average(self) -> Transformer:
+        """pi_ema: the policy's moving average."""
+        ...
+
+    @property
+    def start(self) -> Transformer:
+        """The policy as it was before training."""
+        ...
+
+    def update_average(self, decay: float) -> None:
+        """pi_ema <- tau pi_ema + (1 - tau) pi_theta (line 14 of Algorithm 1)."""
+        ...
+
+
+class Editor(Protocol):
+    """A mask-guided flow model: pi in the paper."""
 
     def encode(self, image_B3HW: Tensor, mask_B1HW: Tensor, prompts: Sequence[str]) -> Condition:
         """Everything about (I_src, M, P) that does not depend on the policy; no gradient."""
@@ -32,9 +57,13 @@ class Editor(Protocol):
         ...
 
     def velocity(
-        self, latents_BLC: Tensor, t_B: Tensor, condition: Condition, *, transformer: nn.Module | None = None
+        self, latents_BLC: Tensor, t_B: Tensor, condition: Condition, *, transformer: Transformer | None = None
     ) -> Tensor:
         """velocity_BLC at time t (one a sample) with `transformer` (default: the editor's own)."""
+        ...
+
+    def latents(self, image_B3HW: Tensor) -> Tensor:
+        """latents_BLC of images in [-1, 1] (the posterior's mode), without gradient: `decode` undoes it."""
         ...
 
     def decode(self, latents_BLC: Tensor, condition: Condition) -> Tensor:

@@ -1,12 +1,27 @@
 """Where a model is put and how precisely it computes there, if nobody says and if somebody does."""
 
 import logging
+from enum import StrEnum
 
 import torch
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
+
+
+class Precision(StrEnum):
+    """What a training computes in; the weights that it trains are float32 under `bfloat16` too, lest steps be lost."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its torch name."""
+        dtype: torch.dtype = getattr(torch, self.value)
+        return dtype
 
 
 def default_device() -> torch.device:

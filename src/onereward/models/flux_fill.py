@@ -26,6 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 from onereward.flow.sample import denoise
 from onereward.flow.schedule import shifted_times
 from onereward.flow.shift import Shift
+from onereward.models.base import Transformer
 from onereward.models.contract import Contract
 from onereward.seeds import torch_generator
 
@@ -100,6 +101,16 @@ class FillCondition:
             true_cfg_B=torch.cat([c.true_cfg_B for c in conditions]),
         )
 
+    def to(self, device: torch.device) -> "FillCondition":
+        return replace(
+            self,
+            text=self.text.to(device),
+            negative=self.negative and self.negative.to(device),
+            known_BLC=self.known_BLC.to(device),
+            guidance_B=self.guidance_B.to(device),
+            true_cfg_B=self.true_cfg_B.to(device),
+        )
+
 
 class FluxFill:
     """A FLUX Fill editor (an `Editor`) of ordinary parts; the contract gives what a call leaves open.
@@ -148,6 +159,16 @@ class FluxFill:
         return device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What texts, draws and the transformer's input have."""
+        return self._dtype
+
+    @property
+    def has_text(self) -> bool:
+        """Whether its text encoders have not been freed."""
+        return self._text_encoders is not None
+
+    @property
     def text_encoder(self) -> CLIPTextModel:
         return self._text_encoder(0)
 
@@ -190,21 +211,43 @@ class FluxFill:
         contract. The blanked image's latents are the mode of the VAE's posterior, or drawn from it by `generators` (one
         a sample) as the stock pipeline does. Raises ValueError for shapes that do not belong together.
         """
-        self._check(image_B3HW, mask_B1HW, prompts)
+        self._check(image_B3HW, mask_B1HW, len(prompts))
         batch, (height, width) = len(prompts), image_B3HW.shape[-2:]
         true_cfg_B = self._per_sample(self.contract.true_cfg if true_cfg is None else true_cfg, batch)
         negative = None
         if bool((true_cfg_B > 1).any()):
             negative = self._negative(negative_prompt, batch)
         return FillCondition(
-            text=self._text(prompts),
+            text=self.text(prompts),
             negative=negative,
-            known_BLC=self._encode_known(image_B3HW, mask_B1HW, generators),
+            known_BLC=self.known(image_B3HW, mask_B1HW, generators),
             guidance_B=self._per_sample(self.contract.guidance if guidance is None else guidance, batch),
             true_cfg_B=true_cfg_B,
             height=height,
             width=width,
         )
+
+    @torch.no_grad()
+    def text(self, prompts: Sequence[str]) -> Text:
+        """The part of `encode` that reads: the prompts encoded, or as kept if all of them are."""
+        unknown = [prompt for prompt in prompts if prompt not in self._kept_texts]
+        if not unknown:
+            return Text.concat([self._kept_texts[prompt] for prompt in prompts]).to(self.device)
+        if self._text_encoders is None:
+            raise ValueError(f"the text encoders were freed, and the prompt {unknown[0]!r} was not kept before")
+        return self._encode_text(prompts)
+
+    @torch.no_grad()
+    def known(self, image_B3HW: Tensor, mask_B1HW: Tensor, generators: Sequence[Generator] | None = None) -> Tensor:
+        """The part of `encode` that sees the picture: `known_BLC` of a condition."""
+        self._check(image_B3HW, mask_B1HW, len(image_B3HW))
+        image, mask = image_B3HW.to(self.device), mask_B1HW.to(self.device, torch.float32)
+        posterior = self.vae.encode((image * (1 - mask)).to(self.vae.dtype)).latent_dist
+        latents = posterior.mode() if generators is None else posterior.sample(list(generators))
+        latents = self._normalised(latents)
+        f = self.vae_scale_factor
+        mask_Bchw = rearrange(mask, "B 1 (h fh) (w fw) -> B (fh fw) h w", fh=f, fw=f)
+        return torch.cat([_pack(latents), _pack(mask_Bchw)], dim=2).to(self._dtype)
 
     def noise(self, condition: FillCondition, sample_keys: Sequence[tuple[int | str, ...]]) -> Tensor:
         """Initial latents `noise_BLC`, float32, sample b drawn from `torch_generator(*sample_keys[b])` alone."""
@@ -217,7 +260,7 @@ class FluxFill:
         return shifted_times(steps, condition.known_BLC.shape[1], self.shift).to(self.device)
 
     def velocity(
-        self, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, *, transformer: nn.Module | None = None
+        self, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, *, transformer: Transformer | None = None
     ) -> Tensor:
         """velocity_BLC at time t (one a sample), float32 (float64 if the model is); true CFG doubles the batch."""
         if transformer is None:
@@ -237,6 +280,12 @@ class FluxFill:
         scaled = latents_BchW / self.vae.config.scaling_factor + self.vae.config.shift_factor
         image_B3HW: Tensor = self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0]
         return _precise(image_B3HW)
+
+    @torch.no_grad()
+    def latents(self, image_B3HW: Tensor) -> Tensor:
+        """latents_BLC of images in [-1, 1] (the posterior's mode), float32 (float64 if the VAE is)."""
+        posterior = self.vae.encode(image_B3HW.to(self.device, self.vae.dtype)).latent_dist
+        return _precise(_pack(self._normalised(posterior.mode())))
 
     @torch.no_grad()
     def repaint(
@@ -299,7 +348,7 @@ class FluxFill:
             transformer.disable_cache()
 
     def _predict(
-        self, transformer: nn.Module, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, text: Text
+        self, transformer: Transformer, latents_BLC: Tensor, t_B: Tensor, condition: FillCondition, text: Text
     ) -> Tensor:
         dtype = text.tokens_BTD.dtype
         prediction: Tensor = transformer(
@@ -328,16 +377,7 @@ class FluxFill:
             raise ValueError(f"got {len(listed)} negative prompts for {batch} samples: give one, or one a sample")
         different = list(dict.fromkeys(listed))
         which = torch.tensor([different.index(prompt) for prompt in listed], device=self.device)
-        return self._text(different).select(which)
-
-    def _text(self, prompts: Sequence[str]) -> Text:
-        """The prompts encoded, or as kept if all of them are."""
-        unknown = [prompt for prompt in prompts if prompt not in self._kept_texts]
-        if not unknown:
-            return Text.concat([self._kept_texts[prompt] for prompt in prompts]).to(self.device)
-        if self._text_encoders is None:
-            raise ValueError(f"the text encoders were freed, and the prompt {unknown[0]!r} was not kept before")
-        return self._encode_text(prompts)
+        return self.text(different).select(which)
 
     def _text_encoder(self, index: int) -> Any:
         if self._text_encoders is None:
@@ -359,14 +399,10 @@ class FluxFill:
         ids_BT: Tensor = tokens.input_ids
         return ids_BT.to(self.device)
 
-    def _encode_known(self, image_B3HW: Tensor, mask_B1HW: Tensor, generators: Sequence[Generator] | None) -> Tensor:
-        image, mask = image_B3HW.to(self.device), mask_B1HW.to(self.device, torch.float32)
-        posterior = self.vae.encode((image * (1 - mask)).to(self.vae.dtype)).latent_dist
-        latents = posterior.mode() if generators is None else posterior.sample(list(generators))
-        latents = (latents - self.vae.config.shift_factor) * self.vae.config.scaling_factor
-        f = self.vae_scale_factor
-        mask_Bchw = rearrange(mask, "B 1 (h fh) (w fw) -> B (fh fw) h w", fh=f, fw=f)
-        return torch.cat([_pack(latents), _pack(mask_Bchw)], dim=2).to(self._dtype)
+    def _normalised(self, latents_BchW: Tensor) -> Tensor:
+        """The VAE's latents as the transformer knows them."""
+        normalised: Tensor = (latents_BchW - self.vae.config.shift_factor) * self.vae.config.scaling_factor
+        return normalised
 
     def _latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return self.vae.config.latent_channels, height // self.vae_scale_factor, width // self.vae_scale_factor
@@ -377,8 +413,8 @@ class FluxFill:
             raise ValueError(f"got {len(listed)} values for {batch} samples: give one number or one a sample")
         return torch.tensor(listed, dtype=torch.float32, device=self.device)
 
-    def _check(self, image_B3HW: Tensor, mask_B1HW: Tensor, prompts: Sequence[str]) -> None:
-        batch, (height, width), multiple = len(prompts), image_B3HW.shape[-2:], 2 * self.vae_scale_factor
+    def _check(self, image_B3HW: Tensor, mask_B1HW: Tensor, batch: int) -> None:
+        (height, width), multiple = image_B3HW.shape[-2:], 2 * self.vae_scale_factor
         if image_B3HW.shape != (batch, 3, height, width) or mask_B1HW.shape != (batch, 1, height, width):
             got = f"image {tuple(image_B3HW.shape)} and mask {tuple(mask_B1HW.shape)}"
             raise ValueError(f"got {got} for {batch} prompts, expected (B, 3, H, W) and (B, 1, H, W)")

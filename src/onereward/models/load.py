@@ -1,7 +1,9 @@
 """Editors from and to ordinary diffusers folders: `toy`, a folder, a Hub repository, or a transformer on a base."""
 
+import copy
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,11 +19,13 @@ from diffusers import (
 from diffusers.models.model_loading_utils import load_gguf_checkpoint
 from huggingface_hub import hf_hub_download, is_offline_mode
 from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
+from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from onereward.models.contract import CONTRACT_FILE, RELEASED, Contract, read_contract, save_contract
+from onereward.models.copies import ADAPTER
 from onereward.models.execution import Execution
 from onereward.models.flux_fill import FluxFill, shift_of, with_shift
 from onereward.models.flux_names import from_original
@@ -32,6 +36,7 @@ from onereward.models.placement import bits_and_bytes, check_execution, place
 from onereward.models.quiet import quietly
 
 FLUX_FILL = "black-forest-labs/FLUX.1-Fill-dev"
+ADAPTERS = "adapter_config.json"
 
 _GGUF = ".gguf"
 _PREFIX = "model.diffusion_model."  # of the transformer in a ComfyUI checkpoint that holds other parts too
@@ -72,6 +77,8 @@ def load_flux_fill(
     if no editor lies there or if the device cannot do what `execution` asks.
     """
     device = torch.device(device)
+    if lora is None and (own_base := _base_of_adapters(name_or_path)) is not None:
+        name_or_path, lora = own_base, name_or_path
     source = _Source.of(name_or_path, base)
     check_execution(execution, device, is_gguf=source.is_file and source.what.endswith(_GGUF))
     try:
@@ -100,6 +107,8 @@ def load_contract(name_or_path: str, *, base: str | None = None, lora: str | Non
 
     Raises ValueError as `load_flux_fill` does.
     """
+    if lora is None and (own_base := _base_of_adapters(name_or_path)) is not None:
+        name_or_path, lora = own_base, name_or_path
     source = _Source.of(name_or_path, base)
     try:
         source.check_there()
@@ -116,39 +125,78 @@ def save_editor(
     folder: Path,
     editor: FluxFill,
     *,
-    transformer: nn.Module | None = None,
+    state: Mapping[str, Tensor] | None = None,
     contract: Contract | None = None,
 ) -> None:
     """Write a whole pipeline folder with the contract beside it, for `load_flux_fill` and `FluxFillPipeline` alike.
 
-    `transformer` and `contract` replace the editor's own; the scheduler written agrees with the contract's shift. The
+    `state` (the transformer's weights by name) and `contract` replace the editor's own; the scheduler written agrees
+    with the contract's shift. Of an editor whose text encoders were freed it is the transformer's folder alone. The
     folder appears under its name only when it is complete. Raises FileExistsError if something is there already,
-    ValueError for quantized weights and for an editor whose text encoders were freed.
+    ValueError for quantized weights.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists already: name another folder or remove it")
-    transformer = editor.transformer if transformer is None else transformer
+    transformer: Any = editor.transformer if state is None else _with_state(editor.transformer, state)
     contract = editor.contract if contract is None else contract
     shift = contract.shift or editor.shift
-    parts = {"transformer": transformer, "text_encoder": editor.text_encoder, "text_encoder_2": editor.text_encoder_2}
-    if any(_is_quantized(part) for part in parts.values()):
+    encoders = {"text_encoder": editor.text_encoder, "text_encoder_2": editor.text_encoder_2} if editor.has_text else {}
+    if any(_is_quantized(part) for part in (transformer, *encoders.values())):
         raise ValueError("the editor's weights are quantized: load it without, and save that")
-    pipeline = FluxFillPipeline(
-        **parts,
-        vae=editor.vae,
-        tokenizer=editor.tokenizer,
-        tokenizer_2=editor.tokenizer_2,
-        scheduler=with_shift(editor.scheduler, shift),
-    )
+    saved = transformer
+    if encoders:
+        saved = FluxFillPipeline(
+            **encoders,
+            transformer=transformer,
+            vae=editor.vae,
+            tokenizer=editor.tokenizer,
+            tokenizer_2=editor.tokenizer_2,
+            scheduler=with_shift(editor.scheduler, shift),
+        )
+    _publish(folder, saved.save_pretrained, replace(contract, shift=shift))
+
+
+def save_lora(folder: Path, editor: FluxFill, *, base: str, lora: LoraConfig, state: Mapping[str, Tensor]) -> None:
+    """Write adapters as diffusers reads them (`load_lora_weights`), the editor's contract and the name of their base.
+
+    `state` is what PEFT trained with `lora`, by its names. `load_flux_fill` puts such a folder on `base` by itself.
+    Raises FileExistsError if something is there already.
+    """
+    tensors = {name.replace(f".{ADAPTER}.", "."): tensor.to("cpu").contiguous() for name, tensor in state.items()}
+
+    settings = lora.to_dict()  # type: ignore[no-untyped-call]
+
+    def save(part: Path) -> None:
+        FluxFillPipeline.save_lora_weights(
+            part, transformer_lora_layers=tensors, transformer_lora_adapter_metadata=settings
+        )
+        config = copy.copy(lora)
+        config.base_model_name_or_path = base
+        config.save_pretrained(str(part))
+
+    _publish(folder, save, replace(editor.contract, shift=editor.shift))
+
+
+def _publish(folder: Path, save: Callable[[Path], object], contract: Contract) -> None:
+    """What `save` writes, with the contract, under its name when it is whole."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists already: name another folder or remove it")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with quietly():
-            pipeline.save_pretrained(partial)
-        save_contract(partial, replace(contract, shift=shift))
+            save(partial)
+        save_contract(partial, contract)
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _with_state(transformer: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """A transformer of the same shape that holds `state` and nothing else."""
+    config: Any = transformer.config
+    with torch.device("meta"):
+        fresh: nn.Module = FluxTransformer2DModel.from_config(config)
+    fresh.load_state_dict(dict(state), assign=True)
+    return fresh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +288,15 @@ def _state_of(file: str) -> dict[str, Tensor]:
     if any(key.startswith("transformer_blocks.") for key in own):
         return own
     return from_original(own)
+
+
+def _base_of_adapters(name: str) -> str | None:
+    """The editor that a folder of adapters names as its base; None for anything else."""
+    file = Path(name) / ADAPTERS
+    if not file.is_file():
+        return None
+    base: str | None = json.loads(file.read_text()).get("base_model_name_or_path")
+    return base
 
 
 def _quantized(config: object | None) -> dict[str, Any]:

@@ -14,10 +14,11 @@ one card of 24 GB.
 
 from dataclasses import replace
 
+from onereward.models.device import Precision
 from onereward.query import Variant
 from onereward.runtime.update import Optimizer
 from onereward.train.pairs import CELLS
-from onereward.train.reward import Precision, RewardConfig
+from onereward.train.reward import RewardConfig
 
 
 def qwen_judge() -> RewardConfig:

@@ -3,10 +3,11 @@
 onereward train-reward toy --input preferences/ --output judge/ --processes 2
 """
 
+from onereward.models.device import Precision
 from onereward.query import Variant
 from onereward.runtime.update import Optimizer
 from onereward.train.pairs import CELLS
-from onereward.train.reward import Precision, RewardConfig
+from onereward.train.reward import RewardConfig
 
 
 def toy_judge() -> RewardConfig:

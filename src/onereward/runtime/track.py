@@ -31,6 +31,12 @@ class Log:
             kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
             write_atomically(self._path, b"".join(kept))
 
+    def last(self) -> dict[str, Any]:
+        """The last line, {} without any."""
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        line: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        return line
+
     def write(self, step: int, **values: Any) -> None:
         """Append the line of one step."""
         with self._path.open("a") as file:

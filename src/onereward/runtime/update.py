@@ -1,6 +1,7 @@
 """One optimizer step: backward, accumulation, clipping, AdamW or Muon; shared by both trainings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -36,7 +37,10 @@ class Optimizer(StrEnum):
 
 
 class Updater:
-    """Trains a module's parameters that take a gradient; `clip` is the largest gradient norm let through."""
+    """Trains a module's parameters that take a gradient; `clip` is the largest gradient norm let through.
+
+    `phase` is told what begins (see `Phases`).
+    """
 
     def __init__(
         self,
@@ -46,7 +50,9 @@ class Updater:
         weight_decay: float,
         clip: float,
         optimizer: Optimizer = Optimizer.ADAMW,
+        phase: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
     ) -> None:
+        self._phase = phase
         self._module = module
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._clip = clip
@@ -90,18 +96,21 @@ class Updater:
         self._zero_grad()
         total = 0.0
         for loss in losses:
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            with self._phase("backward"):
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             total += loss.item()
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
-        grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        with self._phase("optimizer"):
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
+            grad_norm = (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
         if not torch.tensor([total, grad_norm]).isfinite().all():
             self._zero_grad()
             raise NonFiniteError(
                 f"the loss is {total} and the gradient's norm {grad_norm}, so the step was not taken: look at the last "
                 "lines of log.jsonl, then run on from the last checkpoint's folder with a lower learning rate"
             )
-        for optimizer in self._optimizers:
-            optimizer.step()
+        with self._phase("optimizer"):
+            for optimizer in self._optimizers:
+                optimizer.step()
         self.last = Update(loss=total, grad_norm=grad_norm)
 
     def _zero_grad(self) -> None:

@@ -1,311 +1,476 @@
 """The stage `train-rl`: triplets and a judge in, a better editor out, a run folder between (Algorithms 1 and 2).
 
 What happens at a step depends on (config, triplets, step) alone: draws are keyed by the slot in the global batch, and
-every condition is encoded by itself, so that neither the batch's layout nor a resume changes a number.
-
-Shape legend: B samples, H W pixels, K dimensions.
+every condition is encoded by itself, so that neither the number of processes, nor the batch's layout, nor a resume
+changes a number beyond its last bits.
 """
 
+import logging
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
-from onereward.flow.sample import denoise
 from onereward.flow.schedule import steps_within
-from onereward.models.base import Judge
+from onereward.models.base import Editor, Judge, Transformer
+from onereward.models.copies import AdapterCopies, WholeCopies
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
-from onereward.models.load import save_editor
+from onereward.models.load import save_editor, save_lora
 from onereward.models.qwen_vl import QwenVLJudge
-from onereward.query import build_query
-from onereward.rl import Batch, Graded, RLConfig, draw_task, init_models, train
-from onereward.runtime.batches import batches_of
-from onereward.runtime.checkpoint import Checkpoints, Stateful
-from onereward.runtime.checks import require
+from onereward.rl import reference_images, reference_of, train
+from onereward.rl_terms import Batch, Graded
+from onereward.runtime.checkpoint import Checkpoints, Stateful, TrainedParameters
+from onereward.runtime.mesh import Mesh, launch
+from onereward.runtime.phases import Phases, take_peak_gib
+from onereward.runtime.shard import shard, whole_state
 from onereward.runtime.threads import torch_threads
 from onereward.runtime.track import Log, track
+from onereward.runtime.trackers import Trackers, check_trackers
 from onereward.runtime.update import Updater
 from onereward.seeds import python_generator
+from onereward.store.cache import Cache
 from onereward.store.files import write_atomically
-from onereward.store.images import encode_png, tensor_to_image, triplet_tensors
-from onereward.store.rundir import RunDir
-from onereward.store.shards import Folder, fingerprint, read_records
-from onereward.terms import Dimension, Task, Triplet, dimensions_of
+from onereward.store.rundir import RunDir, to_json_values
+from onereward.terms import Triplet
+from onereward.train.alarms import Action, ProbeFigures, Watch
+from onereward.train.conditions import Encoder
+from onereward.train.draws import Drawn, TripletSource, draw_slots, parts_of
+from onereward.train.figures import Pull, answers_of, clipped_share, gradients_of, mean_reward, pull_of
+from onereward.train.probe import Look, Probe
+from onereward.train.references import PooledReferences
+from onereward.train.rl_config import Release, RLRun, TrainRLConfig
 
-_KEPT_CONDITIONS = 2048
-_NAMES = "editor", "judge", "triplets"  # a run records by content what these name
+logger = logging.getLogger(__name__)
 
-
-class Release(StrEnum):
-    """Which weights `final/` gets: pi_theta or pi_ema, the two outputs of Algorithm 1."""
-
-    POLICY = "policy"
-    AVERAGE = "average"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainRLConfig(RLConfig):
-    """All that decides what an editor learns from given triplets and a judge; a recipe states every value."""
-
-    editor: str  # where training starts: `toy`, a folder or a Hub name
-    judge: str
-    triplets: str  # a folder, or what else the draws are made from
-    seed: int
-    steps: int
-    micro_batch: int  # samples in memory at once; gradients add up to the batch
-    learning_rate: float
-    weight_decay: float
-    clip: float  # largest norm of the gradient
-    release: Release
-    threads: int | None  # of torch; None: as the caller has set
-    probe_every: int  # steps between win rates against the frozen start
-    checkpoint_every: int
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "batch", "micro_batch", "reference_steps", "policy_steps", "probe_every", "checkpoint_every")
-        require(self, at_least=1, fields=counts)
-        require(self, at_least=0, fields=("bound", "anchor", "shift", "tone", "learning_rate", "weight_decay", "clip"))
-        require(self, at_least=0, at_most=1, fields=("decay",))
-        if min(self.task_mix.values()) < 0 or sum(self.task_mix.values()) <= 0:
-            raise ValueError(f"got task_mix {dict(self.task_mix)}, expected shares of 0 or more, one above 0")
-        if self.threads is not None:
-            require(self, at_least=1, fields=("threads",))
+_NAMES = "editor", "judge", "held_out_judge", "triplets"  # a run records by content what these name
 
 
 @dataclass(frozen=True, kw_only=True)
-class RLRun(TrainRLConfig):
-    """A config with what it was run on, by content: what `config.json` records."""
+class Sources:
+    """What a training is made from, in a form that other processes can be given: how to load, where to draw."""
 
-    editor_weights: str
-    judge_weights: str
-    drawn_from: str
-
-
-class TripletSource(Protocol):
-    """The sub-datasets D_k of line 4; equal names draw equal triplets."""
-
-    @property
-    def name(self) -> str: ...
-
-    def draw(self, task: Task, random: Random) -> Triplet:
-        """One triplet of the task."""
-        ...
+    editor: Callable[[], FluxFill]
+    judge: Callable[[], QwenVLJudge]
+    triplets: TripletSource
+    probe: Sequence[Triplet] = ()  # held-out, of which the policy learns nothing
+    held_out_judge: Callable[[], QwenVLJudge] | None = None
 
 
-class TripletPool:
-    """A folder's triplets in memory, drawn evenly within a task; raises ValueError for a drawn task that has none."""
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """By what a training runs: none of it changes a number beyond its last bits."""
 
-    def __init__(self, folder: Folder) -> None:
-        triplets = list(read_records(folder, Triplet))
-        self.name = f"triplets {fingerprint(folder)}"
-        self._by_task = {task: [triplet for triplet in triplets if triplet.task is task] for task in Task}
-
-    def draw(self, task: Task, random: Random) -> Triplet:
-        if not self._by_task[task]:
-            there = ", ".join(name for name, triplets in self._by_task.items() if triplets) or "none"
-            raise ValueError(f"no triplet has task {task}, tasks there: {there}; set its share in task_mix to 0")
-        return random.choice(self._by_task[task])
+    processes: int = 1  # on this machine; under torchrun its own processes share the batch
+    sharded: bool = False  # the weights are split over the processes (FSDP2)
+    compile: bool = False  # the transformer's blocks
+    trackers: tuple[str, ...] = ()
 
 
-def train_rl(
-    config: TrainRLConfig,
-    output: Path,
-    *,
-    editor: FluxFill,
-    judge: QwenVLJudge,
-    triplets: TripletSource,
-    probe: Sequence[Triplet] = (),
-) -> Path:
-    """Train `editor` (its transformer changes in place) and return its folder, `output`/final.
+def train_rl(config: TrainRLConfig, output: Path, sources: Sources, means: Means | None = None) -> Path:
+    """Train an editor and return its folder, `output`/final; run again it goes on, a finished run is left alone.
 
-    Run again it goes on, and a finished run is left alone. `probe` are triplets of the win rate that only the log sees;
-    the judge must be frozen. Raises ValueError for a run folder of another config, for a task that is drawn but has no
-    triplet, for a jump range without a step; NonFiniteError if training diverges.
+    Raises ValueError for a run folder of another config, for a task that is drawn but has no triplet, for a jump range
+    with too few steps; NonFiniteError if training diverges; OSError for a library or a tracker that is missing.
     """
+    means = means or Means()
+    check_trackers(means.trackers)
+    if (config.held_out_judge is None) != (sources.held_out_judge is None):
+        raise ValueError("got held_out_judge in only one of config and sources")
+    launch(means.processes, _train, config, output, sources, means)
+    return RunDir(output).final
+
+
+def _train(mesh: Mesh, config: TrainRLConfig, output: Path, sources: Sources, means: Means) -> None:
     run = RunDir(output)
-    recorded = RLRun(
+    with torch_threads(config.threads):
+        editor = sources.editor()
+        recorded = _recorded(mesh, config, editor, sources)
+        if mesh.rank == 0:
+            run.require_continuable(recorded, _NAMES)
+        if _same_on_all(mesh, run.is_finished(config.steps)):
+            return
+        encoder = _encoder(config, editor)
+        _check_draws(config, sources.triplets, editor, encoder)
+        with run.opened(recorded, _NAMES) if mesh.rank == 0 else nullcontext():
+            training = _Training(mesh, recorded, run, editor, encoder, sources, means)
+            try:
+                training.run()
+            except torch.OutOfMemoryError as error:
+                raise training.out_of_memory(error) from error
+
+
+def _recorded(mesh: Mesh, config: TrainRLConfig, editor: FluxFill, sources: Sources) -> RLRun:
+    """The config with the content of what it names, found by the first process."""
+    hashes: list[str | None] = []
+    if mesh.rank == 0:
+        held_out = None if sources.held_out_judge is None else fingerprint_of(sources.held_out_judge())
+        hashes = [fingerprint_of(editor), fingerprint_of(sources.judge()), held_out]
+    editor_weights, judge_weights, held_out_weights = mesh.gather(hashes)
+    assert editor_weights is not None and judge_weights is not None
+    return RLRun(
         **vars(config),
-        editor_weights=fingerprint_of(editor),
-        judge_weights=fingerprint_of(judge),
-        drawn_from=triplets.name,
+        editor_weights=editor_weights,
+        judge_weights=judge_weights,
+        held_out_weights=held_out_weights,
+        drawn_from=sources.triplets.name,
     )
-    run.require_continuable(recorded, _NAMES)
-    if not run.is_finished(config.steps):
-        with torch_threads(config.threads):
-            encoder = Encoder(editor)
-            _check_draws(config, triplets, editor, encoder)
-            with run.opened(recorded, _NAMES):
-                _train(config, run, editor, judge, encoder, triplets, probe)
-    return run.final
 
 
-def _check_draws(config: TrainRLConfig, triplets: TripletSource, editor: FluxFill, encoder: "Encoder") -> None:
+def _same_on_all(mesh: Mesh, here: bool) -> bool:
+    """What the first process found, so that all do the same; also waits for all."""
+    return mesh.gather([here] if mesh.rank == 0 else [])[0]
+
+
+def _encoder(config: TrainRLConfig, editor: FluxFill) -> Encoder:
+    return Encoder(editor, cache=Cache() if config.cache_conditions else None, pixels=config.pixels)
+
+
+def _check_draws(config: TrainRLConfig, triplets: TripletSource, editor: FluxFill, encoder: Encoder) -> None:
     """One draw of every task: what is wrong with the triplets or the jumps shows before the run begins."""
+    if config.cache_conditions and triplets.all() is None:
+        raise ValueError("cache_conditions needs triplets that have an end: name a folder of them with --input")
+    alone = Mesh(rank=0, size=1)
     for task, share in config.task_mix.items():
         if share > 0:
             key = config.seed, 0, 0
-            batch = encoder.batch([triplets.draw(task, python_generator(*key, "triplet"))], [key])
-            steps_within(editor.times(batch.condition, config.policy_steps), *config.jump_range)
+            triplet = triplets.draw(task, python_generator(*key, "triplet"))
+            slot = Drawn(triplet=triplet, key=key, reference_key=key)
+            [part] = parts_of([slot], 1, alone, encoder.size_of)
+            times = editor.times(encoder.batch(part).condition, config.policy_steps)
+            steps_within(times, *config.jump_range, at_least=config.graded_steps)
 
 
-def _train(
-    config: TrainRLConfig,
-    run: RunDir,
-    editor: FluxFill,
-    judge: Judge,
-    encoder: "Encoder",
-    triplets: TripletSource,
-    probe: Sequence[Triplet],
-) -> None:
-    held_out = {task: [triplet for triplet in probe if triplet.task is task] for task in config.task_mix}
-    probes = [Probe(editor, judge, encoder, config, own) for own in held_out.values() if own]
-    models = init_models(editor.transformer, config)
-    updater = Updater(
-        models.policy,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-    )
-    parts: dict[str, Stateful] = {
-        "policy": models.policy,
-        "average": models.average,
-        "optimizer": updater,
-    }
-    checkpoints, log = Checkpoints(run.checkpoints, keep=2), Log(run.log)
-    done = checkpoints.load_last(parts)
-    log.cut_after(done)
-    released = models.policy if config.release is Release.POLICY else models.average
-    batches = draw_batches(config, triplets, encoder, first_step=done + 1)
-    started = time.monotonic()
-    with track(config.steps, "train-rl", done=done) as advance:
-        for step, graded in enumerate(train(models, editor, judge, batches, updater, config), start=done + 1):
-            task = draw_task(config, config.seed, step)
-            values: dict[str, Any] = {"task": task, **vars(updater.last), "reward": mean_reward(graded)}
-            if probes and (step % config.probe_every == 0 or step == config.steps):
-                values["win_rate"] = {}
-                for each in probes:
-                    values["win_rate"][each.task], picture = each.look(released)
-                    write_atomically(run.samples / f"step-{step:08d}-{each.task}.png", picture)
-            log.write(step, **values, seconds=round(time.monotonic() - started, 3))
-            if step % config.checkpoint_every == 0 or step == config.steps:
-                checkpoints.save(step, parts)
-            started = time.monotonic()
-            advance(note=f"loss {updater.last.loss:.3f}")
-    run.write_final(config.steps, partial(save_editor, editor=editor, transformer=released))
-
-
-class Encoder:
-    """Triplets as the algorithm's batches; what the editor makes of a triplet does not depend on the policy: kept."""
-
-    def __init__(self, editor: FluxFill) -> None:
-        self._editor = editor
-        self._kept: OrderedDict[str, tuple[Tensor, Tensor, Any]] = OrderedDict()
-
-    def batch(self, triplets: Sequence[Triplet], keys: Sequence[tuple[int, int, int]]) -> Batch:
-        """Triplets of one task and one size, with the keys of their draws."""
-        images, masks, conditions = zip(*(self._encode(triplet) for triplet in triplets), strict=True)
-        return Batch(
-            task=triplets[0].task,
-            prompts=[triplet.prompt for triplet in triplets],
-            keys=keys,
-            image_B3HW=torch.cat(images),
-            mask_B1HW=torch.cat(masks),
-            condition=type(conditions[0]).concat(conditions),
-        )
-
-    def size_of(self, triplet: Triplet) -> torch.Size:
-        """Height and width: only triplets of one size make a batch."""
-        return self._encode(triplet)[1].shape[2:]
-
-    def _encode(self, triplet: Triplet) -> tuple[Tensor, Tensor, Any]:
-        if triplet.id not in self._kept:
-            device = self._editor.device
-            image_13HW, mask_11HW = (tensor[None].to(device) for tensor in triplet_tensors(triplet))
-            prompt = self._editor.contract.prompt_for(triplet.task, triplet.prompt)
-            self._kept[triplet.id] = image_13HW, mask_11HW, self._editor.encode(image_13HW, mask_11HW, [prompt])
-            if len(self._kept) > _KEPT_CONDITIONS:
-                self._kept.popitem(last=False)
-        return self._kept[triplet.id]
-
-
-def draw_batches(
-    config: TrainRLConfig, triplets: TripletSource, encoder: Encoder, *, first_step: int
-) -> Iterator[list[Batch]]:
-    """The global batches of the steps from `first_step` (counted from 1) on, each in micro-batches (line 4)."""
-    for step in range(first_step, config.steps + 1):
-        task = draw_task(config, config.seed, step)
-        keys = [(config.seed, step, slot) for slot in range(config.batch)]
-        drawn = [triplets.draw(task, python_generator(*key, "triplet")) for key in keys]
-        slots = list(zip(keys, drawn, strict=True))
-        parts = batches_of(slots, config.micro_batch, lambda slot: encoder.size_of(slot[1]))
-        yield [encoder.batch([triplet for _, triplet in part], [key for key, _ in part]) for part in parts]
-
-
-def mean_reward(graded: Sequence[Graded]) -> dict[Dimension, float]:
-    """Mean P(yes) of a global batch by dimension, over the samples that have it (Fig. 4)."""
-    found: dict[Dimension, list[float]] = {}
-    for part in graded:
-        for own, row in zip(part.dimensions, part.prob_yes_BK.tolist(), strict=True):
-            for dimension, prob in zip(own, row, strict=False):  # NaN beyond a sample's last dimension
-                found.setdefault(dimension, []).append(prob)
-    return {dimension: sum(probs) / len(probs) for dimension, probs in found.items()}
-
-
-class Probe:
-    """Held-out triplets of one task, on which the judge compares full edits with those of the frozen start.
-
-    Made before training begins: the start's edits are then the whole memory of it, also under Algorithm 2.
-    """
+class _Training:
+    """One process's part of a run: what is trained, what is kept, and the steps."""
 
     def __init__(
         self,
+        mesh: Mesh,
+        config: RLRun,
+        run: RunDir,
         editor: FluxFill,
-        judge: Judge,
         encoder: Encoder,
-        config: TrainRLConfig,
-        triplets: Sequence[Triplet],
+        sources: Sources,
+        means: Means,
     ) -> None:
-        self.task = triplets[0].task
-        self._editor, self._judge, self._steps = editor, judge, config.reference_steps
-        self._batch = encoder.batch(triplets, [(config.seed, 0, slot) for slot in range(len(triplets))])
-        self._start_B3HW = self._edit(editor.transformer)
-
-    @torch.no_grad()
-    def look(self, transformer: nn.Module) -> tuple[Mapping[Dimension, float], bytes]:
-        """The win rate and the picture of the edits as they are now.
-
-        Mean P("the edit is better than the start's") over both orders, by dimension: the start itself gets 0.5. A PNG
-        with a row a triplet: its source, the start's edit and the edit now.
-        """
-        now_B3HW = self._edit(transformer)
-        dimensions = [dimensions_of(self.task, prompt) for prompt in self._batch.prompts]
-        queries = [
-            [build_query(self.task, dimension, prompt) for dimension in own]
-            for own, prompt in zip(dimensions, self._batch.prompts, strict=True)
-        ]
-        prob_BK = self._judge.prob_yes_both_orders(now_B3HW, self._start_B3HW, queries)
-        rate = mean_reward([Graded(loss=prob_BK.new_zeros(()), dimensions=dimensions, prob_yes_BK=prob_BK)])
-        columns = torch.stack([self._batch.image_B3HW, self._start_B3HW, now_B3HW])
-        return rate, encode_png(tensor_to_image(rearrange(columns, "n B c H W -> c (B H) (n W)")))
-
-    @torch.no_grad()
-    def _edit(self, transformer: nn.Module) -> Tensor:
-        condition = self._batch.condition
-        noise_BLC = self._editor.noise(condition, [(*key, "probe noise") for key in self._batch.keys])
-        times = self._editor.times(condition, self._steps)
-        latents_BLC = denoise(
-            lambda latents, t_B: self._editor.velocity(latents, t_B, condition, transformer=transformer),
-            noise_BLC,
-            times,
+        self.mesh, self.config, self.folder, self.editor, self.means = mesh, config, run, editor, means
+        self.encoder, self.triplets = encoder, sources.triplets
+        self.sharded = means.sharded and mesh.size > 1
+        if means.sharded and not self.sharded:
+            logger.warning("there is one process, so the weights are not split: start it with torchrun")
+        if config.cache_conditions:
+            self._encode_all(sources)
+        self.saved_dtype = next(editor.transformer.parameters()).dtype
+        self.copies = self._copies()  # before the judges come, since splitting it makes room for them
+        self.judge, self.held_out = self._judge(sources.judge), None
+        if sources.held_out_judge is not None:
+            self.held_out = self._judge(sources.held_out_judge)
+        self.phases = Phases(editor.device)
+        self.timed = TimedEditor(editor, self.copies.policy, self.phases)
+        self.probes = self._probes(sources.probe)
+        self.updater = Updater(
+            self.copies.module,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            clip=config.clip,
+            phase=self.phases.phase,
         )
-        return self._editor.decode(latents_BLC, condition)
+        self.watch = Watch(config)
+        self.weights: dict[str, Stateful] = {
+            "policy": TrainedParameters(self.copies.module),
+            "average": self.copies.kept_average,
+            "optimizer": self.updater,
+        }
+        self.checkpoints = Checkpoints(run.checkpoints, keep=2, sharded=self.sharded)
+        self.pulls: list[tuple[Any, Any]] = []
+        self.step = 0
+
+    def _encode_all(self, sources: Sources) -> None:
+        triplets = [*(sources.triplets.all() or ()), *sources.probe]
+        with track(len(triplets), "conditions") if self.mesh.rank == 0 else nullcontext(_ignore) as advance:
+            self.encoder.encode_all(triplets, self.mesh, advance)
+        self.mesh.wait()
+
+    def _copies(self) -> WholeCopies:
+        config = self.config
+        transformer: Any = self.editor.transformer
+        if config.checkpointing:
+            transformer.enable_gradient_checkpointing()
+            self.editor.vae.enable_gradient_checkpointing()
+        split = self._split_transformer if self.sharded else None
+        if config.lora_rank:
+            copies: WholeCopies = AdapterCopies(
+                transformer, rank=config.lora_rank, seed=config.seed, bfloat16=config.bfloat16, split=split
+            )
+        else:
+            copies = WholeCopies(transformer, keep_start=config.needs_start, bfloat16=config.bfloat16, split=split)
+        if self.means.compile:
+            transformer.compile_repeated_blocks()
+        return copies
+
+    def _split_transformer(self, transformer: Any) -> None:
+        blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+        shard(self.mesh, transformer, blocks, self.editor.device, bfloat16=self.config.bfloat16)
+
+    def _judge(self, load: Callable[[], QwenVLJudge]) -> QwenVLJudge:
+        judge = load().freeze()
+        if self.config.checkpointing:
+            judge.recompute_activations()
+        if self.sharded:
+            blocks = [*judge.model.model.visual.blocks, *judge.model.model.language_model.layers]
+            shard(self.mesh, judge.reader, blocks, judge.model.device, bfloat16=False)
+        return judge
+
+    def _probes(self, triplets: Sequence[Triplet]) -> list[Probe]:
+        held_out = {task: [triplet for triplet in triplets if triplet.task is task] for task in self.config.task_mix}
+        return [
+            Probe(
+                own,
+                seed=self.config.seed,
+                steps=self.config.reference_steps,
+                micro_batch=self.config.micro_batch,
+                mesh=self.mesh,
+                editor=self.editor,
+                encoder=self.encoder,
+                judge=self.judge,
+                held_out=self.held_out,
+                start=self.copies.policy,
+            )
+            for own in held_out.values()
+            if own
+        ]
+
+    @property
+    def released(self) -> Transformer:
+        return self.copies.policy if self.config.release is Release.POLICY else self.copies.average
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        return {**self.weights, "watch": self.watch}
+
+    def run(self) -> None:
+        """From the last checkpoint to the finished editor."""
+        config, writes = self.config, self.mesh.rank == 0
+        self.step = done = self.checkpoints.load_last(self.parts)
+        log = Log(self.folder.log)
+        if writes:
+            log.cut_after(done)
+        self.mesh.wait()
+        if log.last().get("action") == Action.STOP:
+            return self._finish()
+        if done == 0 and self.probes and {Action.ROLL_BACK, Action.STOP} & set(config.alarm_actions.values()):
+            self._save(0)
+        with (
+            track(config.steps, "train-rl", done=done) if writes else nullcontext(_ignore) as advance,
+            self._trackers(done) as trackers,
+        ):
+            for values, pictures in self._steps(done + 1):
+                if writes:
+                    log.write(self.step, **values)
+                    for name, picture in pictures.items():
+                        write_atomically(self.folder.samples / f"step-{self.step:08d}-{name}.png", picture)
+                    trackers.log(self.step, values, pictures)
+                best = self.watch.best_step == self.step and self.probes
+                stopped = values.get("action") == Action.STOP
+                if best or stopped or self.step == config.steps or self.step % config.checkpoint_every == 0:
+                    self._save(self.step)
+                advance(note=f"loss {values['loss']:.3f}")
+                if stopped:
+                    break
+        self._finish()
+
+    def _steps(self, first: int) -> Iterator[tuple[dict[str, Any], Mapping[str, bytes]]]:
+        """Each step's log line and pictures."""
+        timed_judge = TimedJudge(self.judge, self.phases)
+        batches = (self._batches(step) for step in range(first, self.config.steps + 1))
+        began = time.monotonic()
+        take_peak_gib(self.editor.device)
+        arguments = self.copies, self.timed, timed_judge, self._references(), batches, self._update, self.config
+        for graded in train(*arguments, inspect=self._inspect):
+            answers = self.mesh.gather(answers_of(graded))
+            values: dict[str, Any] = {
+                "task": graded[0].batch.task,
+                "loss": float(self.mesh.sum(torch.tensor(self.updater.last.loss, dtype=torch.float64))),
+                "grad_norm": self.updater.last.grad_norm,
+                "learning_rate": self._learning_rate(),
+                "reward": mean_reward(answers),
+                "clipped": clipped_share(answers),
+            }
+            phases = self.phases.take()
+            looks = {probe.task: probe.look(self.released) for probe in self.probes} if self._is_probed() else {}
+            if looks:
+                values |= self._watched(values, looks)
+            self.checkpoints.check()
+            seconds = round(time.monotonic() - began, 3)
+            values |= {"seconds": seconds, "phases": phases, "peak_gib": take_peak_gib(self.editor.device)}
+            yield values, {str(task): look.picture for task, look in looks.items()}
+            began = time.monotonic()
+
+    def _batches(self, step: int) -> Iterator[Batch]:
+        self.step = step
+        slots = draw_slots(self.config, self.config.seed, self.config.reference_pool, self.triplets, step)
+        for part in parts_of(slots, self.config.micro_batch, self.mesh, self.encoder.size_of):
+            with self.phases.phase("conditions"):
+                batch = self.encoder.batch(part)
+            yield batch
+
+    def _references(self) -> Callable[[Batch], Tensor]:
+        """What makes the images to beat."""
+        config = self.config
+        reference = reference_of(self.copies, config)
+
+        def rollout(batch: Batch) -> Tensor:
+            return reference_images(self.timed, reference, batch, config)
+
+        made: Callable[[Batch], Tensor] = rollout
+        if config.reference_pool:
+            identity = f"{config.editor_weights}, {config.reference_steps} steps, {config.precision}"
+            made = PooledReferences(rollout, Cache(), identity, self.mesh if self.sharded else None)
+
+        def references(batch: Batch) -> Tensor:
+            with self.phases.phase("reference rollout"):
+                return made(batch)
+
+        return references
+
+    def _update(self, losses: Iterator[Tensor]) -> None:
+        def over_all_processes() -> Iterator[Tensor]:
+            yield from losses
+            if not self.sharded:
+                self.mesh.sum_gradients(self.copies.module.parameters())  # the last part has gone backward by now
+
+        self.updater.set_learning_rate(self._learning_rate())
+        self.updater(over_all_processes())
+
+    def _learning_rate(self) -> float:
+        return self.config.learning_rate * self.watch.rate_scale
+
+    def _is_probed(self) -> bool:
+        return bool(self.probes) and (self.step % self.config.probe_every == 0 or self.step == self.config.steps)
+
+    def _inspect(self, graded: Graded) -> None:
+        """At a probe, how the dimensions pull; not where weights are split, which go backward only once."""
+        if self._is_probed() and not self.sharded and graded.batch.weight:
+            self.pulls.append((graded.dimensions, gradients_of(graded)))
+
+    def _watched(self, values: Mapping[str, Any], looks: Mapping[Any, Look]) -> dict[str, Any]:
+        """What the log says of a probe, after the alarms and what they bring about."""
+        pull, self.pulls = pull_of(self.pulls) if self.pulls else Pull(norm={}, cosine={}), []
+        figures = ProbeFigures(
+            step=self.step,
+            reward={task: look.win_rate for task, look in looks.items()},
+            held_out={task: look.held_out or {} for task, look in looks.items()} if self.held_out else None,
+            drift={task: look.drift for task, look in looks.items()},
+            others={name: values[name] for name in ("loss", "grad_norm")},
+        )
+        verdict = self.watch.note(figures)
+        found: dict[str, Any] = {
+            "win_rate": figures.reward,
+            "gradients": {values["task"]: {"norm": pull.norm, "cosine": pull.cosine}},
+            "distance": {task: look.distance for task, look in looks.items()},
+            "drift": figures.drift,
+        }
+        if figures.held_out is not None:
+            found["held_out"] = figures.held_out
+        if verdict.alarms:
+            found |= {"alarms": list(verdict.alarms), "action": verdict.action}
+            self._act(verdict.action, verdict.alarms)
+        return found
+
+    def _act(self, action: Action | None, alarms: Sequence[str]) -> None:
+        back = self.watch.best_step
+        if self.mesh.rank == 0:
+            going_back = f", back to step {back}" if action is Action.ROLL_BACK else ""
+            logger.warning("step %d: %s; %s%s", self.step, "; ".join(alarms), action, going_back)
+        if action in (Action.ROLL_BACK, Action.STOP):
+            self.checkpoints.wait()
+            self.mesh.wait()
+            self.checkpoints.load(back, self.weights)
+            self.mesh.wait()
+
+    def _save(self, step: int) -> None:
+        if self.sharded or self.mesh.rank == 0:
+            self.checkpoints.save(step, self.parts, also_keep=[self.watch.best_step] if self.probes else [])
+
+    def _trackers(self, done: int) -> Trackers:
+        return Trackers(
+            self.means.trackers if self.mesh.rank == 0 else (),
+            self.folder.path,
+            project="onereward",
+            run_name=self.folder.path.absolute().name,
+            resume_step=done,
+            config=to_json_values(self.config),
+        )
+
+    def _finish(self) -> None:
+        """`final/`: the policy or the average; adapters as a LoRA, else the whole editor."""
+        self.checkpoints.wait()
+        kept = nullcontext() if self.config.release is Release.POLICY else self.copies.kept_average.in_place()
+        with kept:
+            state = whole_state(self.copies.module, trained_only=True)
+        if self.mesh.rank == 0:
+            if isinstance(self.copies, AdapterCopies):
+                save = partial(
+                    save_lora, editor=self.editor, base=self.config.editor, lora=self.copies.lora, state=state
+                )
+            else:
+                state = {name: tensor.to(self.saved_dtype) for name, tensor in state.items()}
+                save = partial(save_editor, editor=self.editor, state=state)
+            self.folder.write_final(self.config.steps, save, after=self.step)
+        self.mesh.wait()
+
+    def out_of_memory(self, error: BaseException) -> OSError:
+        """What to do when the GPU's memory is used up."""
+        last = self.checkpoints.steps()[-1:] or [0]
+        return OSError(
+            f"the GPU ran out of memory in step {self.step} ({str(error).splitlines()[0]}); the checkpoint of step "
+            f"{last[0]} is whole: run again with a smaller micro_batch or with checkpointing=true (another --output), "
+            "or on more cards with --sharded; `onereward plan` says what a step needs"
+        )
+
+
+class TimedEditor:
+    """An editor whose phases are timed; it computes as the one inside does."""
+
+    def __init__(self, editor: Editor, policy: Transformer, phases: Phases) -> None:
+        self._editor, self._policy, self._phases = editor, policy, phases
+        self.encode, self.noise, self.times, self.latents = editor.encode, editor.noise, editor.times, editor.latents
+
+    def velocity(
+        self, latents_BLC: Tensor, t_B: Tensor, condition: Any, *, transformer: Transformer | None = None
+    ) -> Tensor:
+        graded = torch.is_grad_enabled()
+        name = "graded step" if graded else "policy rollout" if transformer == self._policy else "regulariser"
+        with self._phases.phase(name):
+            return self._editor.velocity(latents_BLC, t_B, condition, transformer=transformer)
+
+    def decode(self, latents_BLC: Tensor, condition: Any) -> Tensor:
+        with self._phases.phase("decode"):
+            return self._editor.decode(latents_BLC, condition)
+
+
+class TimedJudge:
+    """A judge whose answers are timed."""
+
+    def __init__(self, judge: Judge, phases: Phases) -> None:
+        self._judge, self._phases = judge, phases
+
+    def __getattr__(self, name: str) -> Any:
+        ask = getattr(self._judge, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self._phases.phase("judge"):
+                return ask(*arguments, **options)
+
+        return timed
+
+
+def _ignore(count: int = 1, note: str = "") -> None:
+    """The progress of a process that shows none."""
