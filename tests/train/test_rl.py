@@ -22,6 +22,7 @@ from onereward.runtime.mesh import Mesh
 from onereward.store.images import encode_png
 from onereward.store.shards import run_stage
 from onereward.terms import Task, Triplet
+from onereward.train.alarms import Action, Alarm
 from onereward.train.conditions import Encoder
 from onereward.train.draws import TripletPool, TripletSource, draw_slots, parts_of
 from onereward.train.rl import Sources, train_rl
@@ -209,3 +210,79 @@ def test_processes_have_as_many_parts_and_share_every_slot_once(config: TrainRLC
         for together in zip(*shares, strict=True):
             assert len({tuple(part.abreast) for part in together}) == 1
             assert len({size_of(triplet) for part in together for triplet in part.triplets}) == 1
+
+
+def always(action: Action) -> dict[str, Any]:
+    """Settings by which every probe sets off an alarm: no dimension wins always."""
+    return {"alarm_floor": 1.0, "alarm_patience": 1, "alarm_actions": dict.fromkeys(Alarm, action)}
+
+
+def with_held_out(config: TrainRLConfig, run: Path, judge: Path) -> Path:
+    config = replace(config, held_out_judge=str(judge))
+    sources = replace(sources_of(config), held_out_judge=partial(load_qwen_vl, str(judge)))
+    return train_rl(config, run, sources)
+
+
+def equal_weights(one: Path, two: Path) -> bool:
+    first, second = weights(one), weights(two)
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_held_out_judge_only_looks_on(config: TrainRLConfig, tmp_path: Path) -> None:
+    alone, watched = tmp_path / "alone", tmp_path / "watched"
+    trained(config, alone)
+    with_held_out(config, watched, tiny_judge_folder(tmp_path / "other", seed=1))
+    assert equal_weights(alone / "final", watched / "final")
+    last = log_without_time(watched)[-1]
+    assert last["held_out"].keys() == last["win_rate"].keys() and last["held_out"] != last["win_rate"]
+    assert {"gradients", "distance", "drift", "clipped", "learning_rate", "staleness"} <= last.keys()
+
+
+def test_a_roll_back_restores_the_best_probe_and_halves_the_rate(config: TrainRLConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained(replace(config, **always(Action.ROLL_BACK)), run)
+    second, fourth = (log_without_time(run)[step - 1] for step in (2, 4))
+    assert second["action"] == fourth["action"] == "roll_back" and "lost against the start" in second["alarms"][0]
+    assert [line["learning_rate"] for line in log_without_time(run)] == [3e-5, 3e-5, 1.5e-5, 1.5e-5]
+    assert equal_weights(run / "final", Path(config.editor))  # the best was the start, and the last step went back
+
+
+def test_a_stop_ends_the_run_with_the_best_probe(config: TrainRLConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stopping = replace(config, **always(Action.STOP))
+    trained(stopping, run)
+    assert [line["step"] for line in log_without_time(run)] == [1, 2]
+    assert equal_weights(run / "final", Path(config.editor))
+    shutil.rmtree(run / "final")  # killed just before it was written
+    trained(stopping, run)
+    assert len(log_without_time(run)) == 2 and equal_weights(run / "final", Path(config.editor))
+
+
+def test_a_lower_rate_goes_on_and_a_warning_changes_nothing(config: TrainRLConfig, tmp_path: Path) -> None:
+    trained(config, tmp_path / "calm")
+    for action, same in ((Action.WARN, True), (Action.LOWER_RATE, False)):
+        trained(replace(config, **always(action)), tmp_path / action)
+        assert equal_weights(tmp_path / "calm" / "final", tmp_path / action / "final") is same
+
+
+def test_a_delayed_average_is_resumed_bit_for_bit(config: TrainRLConfig, tmp_path: Path) -> None:
+    delayed = replace(config, staleness=2, lora_rank=2)
+    trained(delayed, tmp_path / "whole")
+    trained(replace(delayed, steps=2), tmp_path / "stopped")
+    trained(delayed, tmp_path / "stopped")
+    assert [line["staleness"] for line in log_without_time(tmp_path / "whole")] == [0, 1, 2, 2]
+    assert equal_weights(tmp_path / "whole" / "final", tmp_path / "stopped" / "final")
+    trained(replace(delayed, staleness=0), tmp_path / "latest")
+    assert not equal_weights(tmp_path / "whole" / "final", tmp_path / "latest" / "final")
+
+
+def test_a_pool_makes_each_reference_once(
+    config: TrainRLConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEREWARD_CACHE", str(tmp_path / "cache"))
+    pool = pool_of(fills()[:1], tmp_path / "fills")
+    pooled = replace(config, dynamic=False, reference_pool=2, task_mix={Task.FILL: 1.0})
+    for run in ("first", "second"):
+        train_rl(pooled, tmp_path / run, sources_of(pooled, triplets=pool, probe=0))
+    assert len(list((tmp_path / "cache" / "references").glob("*/*"))) == 2
+    assert equal_weights(tmp_path / "first" / "final", tmp_path / "second" / "final")

@@ -35,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument(
+        "--reference-actors", type=int, metavar="N", help="Ray actors that make each process's references beforehand"
+    )
+    parser.add_argument("--ray", metavar="ADDRESS", help="the Ray that they live in (default: one of its own)")
+    parser.add_argument(
         "--tracker",
         action="append",
         metavar="NAME",
@@ -92,13 +96,20 @@ def run(args: argparse.Namespace) -> None:
     if args.processes < 1:
         raise ValueError(f"got --processes {args.processes}, expected 1 or more")
 
+    from onereward.train.remote_references import ActorOptions
     from onereward.train.rl import Means, train_rl
 
+    if args.ray is not None and args.reference_actors is None:
+        raise ValueError("got --ray without --reference-actors N, of which it would be the home")
+    actors = None
+    if args.reference_actors is not None:
+        actors = ActorOptions(actors=args.reference_actors, address=args.ray)
     trackers = args.tracker or ["tensorboard"]
     means = Means(
         processes=args.processes,
         sharded=args.sharded,
         compile=args.compile,
+        actors=actors,
         trackers=() if trackers == ["none"] else tuple(trackers),
     )
     final = train_rl(config, Path(args.output), _sources(config, args), means)

@@ -4,7 +4,9 @@ Shape legend: B samples, H W pixels.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +30,38 @@ class Rollouts:
     def __call__(self, batch: Batch) -> Tensor:
         """image_reference_B3HW, not clamped."""
         return reference_images(self.editor, self.reference, batch, self.config)
+
+
+class References(Protocol):
+    """What makes the images to beat, over a run."""
+
+    def running(self, done: int) -> AbstractContextManager[None]:
+        """Inside, the steps after `done` are taken."""
+        ...
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """image_reference_B3HW."""
+        ...
+
+    def advance(self, done: int) -> int:
+        """After step `done` and whatever was loaded since; returns by how many versions its reference was late."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReferencesHere:
+    """References that `make` makes in this process when they are asked for (implements `References`)."""
+
+    make: Callable[[Batch], Tensor]
+
+    def running(self, done: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.make(batch)
+
+    def advance(self, done: int) -> int:
+        return 0
 
 
 class PooledReferences:

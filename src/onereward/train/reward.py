@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
@@ -18,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from onereward.ema import WeightAverage
+from onereward.ema import WeightCopy
 from onereward.metrics.answers import answer_preferences
 from onereward.metrics.calibration import fit_temperatures
 from onereward.metrics.records import Answer
 from onereward.models.attention import SDPA_FLOAT32
-from onereward.models.device import default_device
+from onereward.models.device import Precision, default_device
 from onereward.models.judge_lora import add_lora, train_all
 from onereward.models.load_judge import load_qwen_vl, save_judge, saved_dtype
 from onereward.models.qwen_vl import QwenVLJudge
@@ -47,14 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ANSWERED_AT_ONCE = 32
-
-
-class Precision(StrEnum):
-    """What a judge computes in. The weights that are trained are float32 under `bfloat16` too, lest steps be lost."""
-
-    BFLOAT16 = "bfloat16"
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +239,7 @@ class _Training:
             clip=config.clip,
             optimizer=config.optimizer,
         )
-        self.average = WeightAverage(judge.model) if config.decay else None
+        self.average = WeightCopy(judge.model) if config.decay else None
         self.best = Best()
         self.parts: dict[str, Stateful] = {
             "model": TrainedParameters(judge.model),
@@ -266,8 +257,12 @@ class _Training:
         done = self.checkpoints.load_last(self.parts)
         if writes:
             log.cut_after(done)
-        with track(config.steps, "train-reward", done=done) if writes else nullcontext(_ignore) as advance:
+        with (
+            track(config.steps, "train-reward", done=done) if writes else nullcontext(_ignore) as advance,
+            self.checkpoints,
+        ):
             for step, shown in self._shown_ahead(done + 1):
+                self.checkpoints.check()
                 figures = self._step(step, *shown)
                 if self.average:
                     self.average.update(min(config.decay, 1 - 1 / step))
@@ -280,6 +275,7 @@ class _Training:
                 advance(note=f"loss {figures.loss:.3f}")
                 if is_last:
                     break
+        self.mesh.wait()  # the last checkpoint is there, whoever wrote it
         self._finish()
 
     def _is_over(self) -> bool:
@@ -288,7 +284,6 @@ class _Training:
     def _save(self, step: int) -> None:
         if self.sharded or self.mesh.rank == 0:
             self.checkpoints.save(step, self.parts, also_keep=[self.best.step] if self.config.patience else [])
-        self.mesh.wait()
 
     def _shown_ahead(self, first: int) -> Iterator[tuple[int, "_Shown"]]:
         """Each step with its batch, the next one's images being decoded meanwhile; nothing if the run is over."""

@@ -41,10 +41,12 @@ from onereward.store.rundir import RunDir, to_json_values
 from onereward.terms import Triplet
 from onereward.train.alarms import Action, ProbeFigures, Watch
 from onereward.train.conditions import Encoder
-from onereward.train.draws import Drawn, TripletSource, draw_slots, parts_of
+from onereward.train.delayed_references import DelayedReferences, PastAverages
+from onereward.train.draws import Drawn, Part, TripletSource, draw_slots, parts_of
 from onereward.train.figures import Pull, answers_of, clipped_share, gradients_of, mean_reward, pull_of
 from onereward.train.probe import Look, Probe
-from onereward.train.references import PooledReferences
+from onereward.train.references import PooledReferences, References, ReferencesHere
+from onereward.train.remote_references import ActorOptions, ReferenceMaker, RemoteReferences
 from onereward.train.rl_config import Release, RLRun, TrainRLConfig
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Means:
     processes: int = 1  # on this machine; under torchrun its own processes share the batch
     sharded: bool = False  # the weights are split over the processes (FSDP2)
     compile: bool = False  # the transformer's blocks
+    actors: ActorOptions | None = None  # of Ray, which make the references
     trackers: tuple[str, ...] = ()
 
 
@@ -81,6 +84,8 @@ def train_rl(config: TrainRLConfig, output: Path, sources: Sources, means: Means
     """
     means = means or Means()
     check_trackers(means.trackers)
+    if means.actors is not None and config.reference_pool:
+        raise ValueError("got reference actors and a pool of references: set reference_pool=0, or leave the actors out")
     if (config.held_out_judge is None) != (sources.held_out_judge is None):
         raise ValueError("got held_out_judge in only one of config and sources")
     launch(means.processes, _train, config, output, sources, means)
@@ -188,6 +193,11 @@ class _Training:
             "average": self.copies.kept_average,
             "optimizer": self.updater,
         }
+        self.past: PastAverages | None = None
+        if config.dynamic and (config.staleness or means.actors is not None):
+            self.past = PastAverages(self.copies.kept_average, config.staleness)
+            self.weights["past"] = self.past
+        self.references = self._references(sources)
         self.checkpoints = Checkpoints(run.checkpoints, keep=2, sharded=self.sharded)
         self.pulls: list[tuple[Any, Any]] = []
         self.step = 0
@@ -270,6 +280,7 @@ class _Training:
         with (
             track(config.steps, "train-rl", done=done) if writes else nullcontext(_ignore) as advance,
             self._trackers(done) as trackers,
+            self.references.running(done),
         ):
             for values, pictures in self._steps(done + 1):
                 if writes:
@@ -292,7 +303,7 @@ class _Training:
         batches = (self._batches(step) for step in range(first, self.config.steps + 1))
         began = time.monotonic()
         take_peak_gib(self.editor.device)
-        arguments = self.copies, self.timed, timed_judge, self._references(), batches, self._update, self.config
+        arguments = self.copies, self.timed, timed_judge, self._timed_references, batches, self._update, self.config
         for graded in train(*arguments, inspect=self._inspect):
             answers = self.mesh.gather(answers_of(graded))
             values: dict[str, Any] = {
@@ -307,6 +318,7 @@ class _Training:
             looks = {probe.task: probe.look(self.released) for probe in self.probes} if self._is_probed() else {}
             if looks:
                 values |= self._watched(values, looks)
+            values["staleness"] = self.references.advance(self.step)
             self.checkpoints.check()
             seconds = round(time.monotonic() - began, 3)
             values |= {"seconds": seconds, "phases": phases, "peak_gib": take_peak_gib(self.editor.device)}
@@ -315,30 +327,44 @@ class _Training:
 
     def _batches(self, step: int) -> Iterator[Batch]:
         self.step = step
-        slots = draw_slots(self.config, self.config.seed, self.config.reference_pool, self.triplets, step)
-        for part in parts_of(slots, self.config.micro_batch, self.mesh, self.encoder.size_of):
+        for part in self._parts(step):
             with self.phases.phase("conditions"):
                 batch = self.encoder.batch(part)
             yield batch
 
-    def _references(self) -> Callable[[Batch], Tensor]:
-        """What makes the images to beat."""
-        config = self.config
+    def _parts(self, step: int) -> Iterator[Part]:
+        slots = draw_slots(self.config, self.config.seed, self.config.reference_pool, self.triplets, step)
+        return parts_of(slots, self.config.micro_batch, self.mesh, self.encoder.size_of)
+
+    def _references(self, sources: Sources) -> References:
+        """What makes the images to beat: here, from a pool, or by actors elsewhere."""
+        config, actors = self.config, self.means.actors
+        if actors is not None:
+            maker = ReferenceMaker(
+                load_editor=sources.editor,
+                load_encoder=partial(_encoder, config),
+                config=config,
+                lora_rank=config.lora_rank,
+                bfloat16=config.bfloat16,
+            )
+            place: dict[str, Any] = {"last_step": config.steps, "device": self.editor.device, "averages": self.past}
+            return RemoteReferences(maker, self._parts, actors, **place)
         reference = reference_of(self.copies, config)
 
         def rollout(batch: Batch) -> Tensor:
             return reference_images(self.timed, reference, batch, config)
 
-        made: Callable[[Batch], Tensor] = rollout
+        if self.past is not None:
+            return DelayedReferences(rollout, self.past)
         if config.reference_pool:
             identity = f"{config.editor_weights}, {config.reference_steps} steps, {config.precision}"
-            made = PooledReferences(rollout, Cache(), identity, self.mesh if self.sharded else None)
+            pooled = PooledReferences(rollout, Cache(), identity, self.mesh if self.sharded else None)
+            return ReferencesHere(pooled)
+        return ReferencesHere(rollout)
 
-        def references(batch: Batch) -> Tensor:
-            with self.phases.phase("reference rollout"):
-                return made(batch)
-
-        return references
+    def _timed_references(self, batch: Batch) -> Tensor:
+        with self.phases.phase("reference rollout"):
+            return self.references(batch)
 
     def _update(self, losses: Iterator[Tensor]) -> None:
         def over_all_processes() -> Iterator[Tensor]:

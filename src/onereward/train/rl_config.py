@@ -64,8 +64,12 @@ class TrainRLConfig(RLConfig, AlarmConfig):
         if self.reward is Reward.LOG_ODDS and not 0 < self.bound < 1:
             raise ValueError(f"got bound {self.bound} for log odds, expected a probability between 0 and 1")
         if self.reference_pool and self.dynamic:
-            raise ValueError("a pool of references is of the frozen start, and Algorithm 2 has another every step: "
-                             "set reference_pool=0, or train without --dynamic")  # fmt: skip
+            raise ValueError(
+                "a pool of references is of the frozen start, and Algorithm 2 has another every step: "
+                "set reference_pool=0, or train without --dynamic"
+            )
+        if self.staleness and not self.dynamic:
+            raise ValueError(f"got staleness {self.staleness}, but the reference of Algorithm 1 is frozen: set it to 0")
 
     @property
     def bfloat16(self) -> bool:
