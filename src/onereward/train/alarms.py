@@ -98,7 +98,7 @@ class Watch:
         """What a probe's figures give rise to; the action is for the caller to do."""
         found = list(self._found(figures))
         fired = [(alarm, words) for alarm, words, fires in found if fires]
-        action = max((self._config.alarm_actions[alarm] for alarm, _ in fired), key=str, default=None)
+        action = max((self._config.alarm_actions[alarm] for alarm, _ in fired), key=list(Action).index, default=None)
         judged, reward = _mean(figures.held_out or figures.reward), _mean(figures.reward)
         if not found and judged > self.best:
             self.best_step, self.best, self._best_reward = figures.step, judged, reward
