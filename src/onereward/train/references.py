@@ -11,25 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from onereward.models.base import Editor, Transformer
-from onereward.rl import reference_images
-from onereward.rl_terms import Batch, RLConfig
+from onereward.rl_terms import Batch
 from onereward.runtime.mesh import Mesh
 from onereward.store.cache import Cache, Shelf, key_of
 from onereward.store.images import decode_image, encode_png, image_to_tensor, tensor_to_image
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rollouts:
-    """A full rollout of the reference for every sample (lines 5 and 7 of Algorithm 1)."""
-
-    editor: Editor
-    reference: Transformer
-    config: RLConfig
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """image_reference_B3HW, not clamped."""
-        return reference_images(self.editor, self.reference, batch, self.config)
 
 
 class References(Protocol):
@@ -91,7 +76,7 @@ class PooledReferences:
 
     def _pngs(self, batch: Batch) -> list[bytes]:
         keys = [self._key(batch, place) for place in range(len(batch.keys))]
-        found = {key: self._cache.get(Shelf.REFERENCES, key) for key in dict.fromkeys(keys)}
+        found = {key: self._cache.get(Shelf.REFERENCES, key) for key in keys}
         pngs = {key: png for key, png in found.items() if png is not None}
         missing = [key for key in found if key not in pngs]
         for turn in range(self._turns(len(missing))):

@@ -111,6 +111,7 @@ class _Job:
     part: Part
     version: Version
     weights: Any  # where in Ray's store they lie
+    first: int  # of the actors to ask; one after the other, each once
     answers: list[Any] = field(default_factory=list)  # to be, one from each actor that was asked
 
 
@@ -197,13 +198,13 @@ class RemoteReferences:
             version = max(0, step - 1 - self._averages.staleness)
         stored = self._ray.put({name: _array(weight) for name, weight in weights.items()})
         for part in self._parts(step):
-            job = _Job(part=part, version=(0, version), weights=stored)
+            job = _Job(part=part, version=(self._begun, version), weights=stored, first=self._asked)
             self._jobs[tuple(part.keys)] = job
+            self._asked += 1
             self._ask(job)
 
     def _ask(self, job: _Job) -> None:
-        actor = self._actors[self._asked % len(self._actors)]
-        self._asked += 1
+        actor = self._actors[(job.first + len(job.answers)) % len(self._actors)]
         job.answers.append(actor.images.remote(job.part, job.version, job.weights))
 
     def _answer(self, job: _Job) -> tuple[Version, Array]:
@@ -214,7 +215,8 @@ class RemoteReferences:
         try:
             answer: tuple[Version, Array] = self._ray.get(there[0])
         except self._ray.exceptions.RayActorError as error:
-            raise OSError(f"a reference actor could not be made, or cannot come back: {error}") from error
+            cause = str(error).strip().splitlines()[-1]
+            raise OSError(f"a reference actor could not be made, or cannot come back: {cause}") from error
         return answer
 
     def _require_room(self) -> None:
