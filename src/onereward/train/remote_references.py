@@ -8,6 +8,7 @@ would, so on equal machines its images are the same bits. What a lost actor was 
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -256,13 +257,22 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = {"include_dashboard": False} if address is None else {}
     try:
+        if address is not None:
+            _require_listener(address)
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except ConnectionError as error:
+    except OSError as error:
         raise OSError(f"no Ray answers at {address}: start it with `ray start --head`, then --ray auto") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself tries for minutes where nothing listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _array(weight: Tensor) -> Array:

@@ -196,6 +196,7 @@ class _Training:
         self.past: PastAverages | None = None
         if config.dynamic and (config.staleness or means.actors is not None):
             self.past = PastAverages(self.copies.kept_average, config.staleness)
+        if self.past is not None and config.staleness:
             self.weights["past"] = self.past
         self.references = self._references(sources)
         self.checkpoints = Checkpoints(run.checkpoints, keep=2, sharded=self.sharded)
