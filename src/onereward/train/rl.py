@@ -282,6 +282,7 @@ class _Training:
             track(config.steps, "train-rl", done=done) if writes else nullcontext(_ignore) as advance,
             self._trackers(done) as trackers,
             self.references.running(done),
+            self.checkpoints,
         ):
             for values, pictures in self._steps(done + 1):
                 if writes:
