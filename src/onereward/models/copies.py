@@ -78,7 +78,7 @@ class WholeCopies:
 
     def _call(self, *inputs: Any, **named: Any) -> Any:
         device = next(self.module.parameters()).device.type
-        # No cache: a cast that a rollout left in it, made without gradient, would cut the graded step's.
+        # No cache: casts that a rollout left in it would lack a gradient, or be of values that are elsewhere now.
         with torch.autocast(device, torch.bfloat16, enabled=self._bfloat16, cache_enabled=False):
             return self.module(*inputs, **named)
 

@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
+from torch.distributed.rendezvous import rendezvous
 
 from onereward.runtime.track import hush_libraries
 
@@ -74,11 +75,16 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
     `work` and its arguments must be picklable. Under torchrun the environment decides and `processes` is not looked at.
     """
     if "WORLD_SIZE" in os.environ:
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        _join_torchrun()
         try:
             return work(Mesh(rank=distributed.get_rank(), size=distributed.get_world_size()), *arguments, **options)
+        except RuntimeError as error:
+            if _tells_of_another(error):
+                raise OSError(
+                    "another process of the training is gone, most often killed for want of memory, or its error is "
+                    "above: run the same command again to continue; torchrun --max-restarts N does so by itself"
+                ) from error
+            raise
         finally:
             distributed.destroy_process_group()
     if processes == 1:
@@ -105,6 +111,31 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
             for other in others:
                 other.join(timeout=10)
                 other.kill()
+
+
+def _join_torchrun() -> None:
+    """The process group that torchrun's environment describes.
+
+    torchrun keeps one store over restarts, in which processes that are gone have left their addresses. Only on one
+    machine do all processes know how often they were started; on several the launcher can be told to take a new store
+    (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1).
+    """
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if restarts and os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        shared, rank, size = next(rendezvous("env://"))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        own = distributed.PrefixStore(f"restart {restarts}", shared)
+        distributed.init_process_group(backend, store=own, rank=rank, world_size=size)
+    else:
+        distributed.init_process_group(backend)
+
+
+def _tells_of_another(error: RuntimeError) -> bool:
+    """Whether it is what a collective raises when the other side is gone."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
 def _cause(error: RuntimeError, others: "Sequence[BaseProcess]", errors: "SimpleQueue[BaseException]") -> BaseException:
