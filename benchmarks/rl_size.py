@@ -39,6 +39,7 @@ from benchmarks.direct_rl import DirectAlgorithm1, Samples
 from benchmarks.judge_scoring import PROMPT
 from onereward.flow.schedule import shifted_times
 from onereward.losses import Reward
+from onereward.models.attention import without_cudnn
 from onereward.models.contract import Contract
 from onereward.models.copies import AdapterCopies
 from onereward.models.device import Precision
@@ -130,6 +131,7 @@ def main() -> None:
 
 def measure(place: Place, settings: Settings) -> None:
     """All parts, a line each."""
+    without_cudnn()
     report = Report(place.device, settings.budget)
     device = Device(peak=0.0)
     report.part("device", partial(_describe, place, device))
@@ -149,6 +151,7 @@ def measure(place: Place, settings: Settings) -> None:
                 for size in settings.sizes:
                     config = replace(config_of(settings, size), anchor=flux_fill_lora().anchor)
                     report.part(f"{models}, {size}x{size}", partial(made.measure, config, size, device))
+            del made  # its memory is the next one's
 
 
 def _measure_compiled(place: Place, settings: Settings, device: "Device", judge: QwenVLJudge, report: "Report") -> None:
@@ -411,7 +414,7 @@ class Direct:
             mask_B1HW=mask_B1HW,
         )
         self._algorithm.config = config
-        found = clock(partial(self._update, samples), self._phases, self._settings, device, True)
+        found = clock(partial(self._update, samples), self._phases, self._settings, device, False)
         return {**_steps_of(config, size), **found}
 
     def _update(self, samples: Samples) -> float:

@@ -31,10 +31,10 @@ from onereward.train.reward import train_reward
 from onereward.train.rl import Sources, train_rl
 from onereward.train.rl_config import TrainRLConfig
 
-PAIRS = 40
+PAIRS = 300
 STEPS = 120
 EVERY = 10
-UNGUARDED = ("bound=1.0", "anchor=0", "shift=0", "tone=0", "both_orders=false", "learning_rate=1e-4")
+UNGUARDED = ("bound=1.0", "anchor=0", "shift=0", "tone=0", "both_orders=true", "learning_rate=1e-4")
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--held-out-judge", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--scenes", type=int, default=60, help="validation scenes a task that the oracle scores")
+    parser.add_argument("--scenes", type=int, default=40, help="validation scenes a task that the oracle scores")
     parser.add_argument("--set", action="append", default=list(UNGUARDED))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def weak_judge(preferences: Path, output: Path) -> Path:
-    """A judge that learnt `PAIRS` votes by heart."""
+    """A judge that learnt from `PAIRS` votes."""
     few = output / "few"
     votes = list(islice(read_records(preferences, Preference), PAIRS))
     run_stage(
@@ -70,7 +70,7 @@ def weak_judge(preferences: Path, output: Path) -> Path:
         shard_count=1,
         make_shard=lambda index: votes,
     )
-    return train_reward(replace(toy_judge(), steps=80), few, output / "judge")
+    return train_reward(replace(toy_judge(), steps=150), few, output / "judge")
 
 
 def curve(config: TrainRLConfig, run: Path, steps: int, scenes: int) -> list[dict[str, Any]]:

@@ -5,12 +5,15 @@ The models are the tiniest. The anchor is left out: it pulls by the sign of a ch
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,10 +22,15 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, distributed
 
 from onereward.cli.main import main
-from onereward.recipes.toy import toy_probe
+from onereward.models.load import load_flux_fill
+from onereward.models.load_judge import load_qwen_vl
+from onereward.models.qwen_vl import QwenVLJudge
+from onereward.recipes.toy import ToyScenes, toy, toy_probe
+from onereward.runtime.update import NonFiniteError
+from onereward.train.rl import Means, Sources, train_rl
 from tests.stock_judge import Doubles
 from tests.tiny import tiny_flux_fill_folder
 from tests.tiny_judge import tiny_judge_folder
@@ -30,7 +38,9 @@ from tests.train.test_rl import pool_of
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20
+KILLS = 10
 EVERY = 5
+SLOW = "tests.train.command_in_slow_motion"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 ALGORITHMS = {
@@ -203,13 +213,14 @@ def test_four_samples_at_once_are_four_accumulated(whole: Start) -> None:
     assert_same_but_for_rounding(whole(), whole("--set", "micro_batch=4"), losses=1e-6, weights=1e-5)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("algorithm", "processes", "sharded"),
     [
         ("static weights", 2, True),
-        pytest.param("static weights", 4, False, marks=pytest.mark.soak),
-        pytest.param("dynamic adapters", 2, False, marks=pytest.mark.soak),
-        pytest.param("dynamic adapters", 4, True, marks=pytest.mark.soak),
+        ("static weights", 4, False),
+        ("dynamic adapters", 2, False),
+        ("dynamic adapters", 4, True),
     ],
 )
 def test_under_torchrun_float64_shows_that_rounding_is_all_that_differs(
@@ -222,16 +233,14 @@ def test_under_torchrun_float64_shows_that_rounding_is_all_that_differs(
     assert_same_but_for_rounding(whole(*further), several, losses=1e-12, weights=1e-12)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.soak)])
-def test_killed_at_random_points_it_ends_as_if_never_stopped(
-    kills: int, words: list[str], whole: Start, tmp_path: Path
-) -> None:
+@pytest.mark.soak
+def test_killed_at_random_points_it_ends_as_if_never_stopped(words: list[str], whole: Start, tmp_path: Path) -> None:
     """SIGKILL in and between updates, and while what is there is loaded: the same bits at the end."""
     random = Random(20261127)
     run = tmp_path / "run"
-    for kill in range(kills):
+    for kill in range(KILLS):
         lines = len(log_of(run)) if (run / "log.jsonl").exists() else 0
-        after = min(lines + random.randrange(1, 2 * STEPS // kills), STEPS - 1)
+        after = min(lines + random.randrange(1, 2 * STEPS // KILLS), STEPS - 1)
         started = Started([sys.executable, "-m", "onereward"], words, run)
         started.wait_until(lambda after=after, started=started: started.has_logged(after))  # type: ignore[misc]
         time.sleep(random.random() * 0.5)
@@ -255,7 +264,7 @@ def test_killed_while_a_checkpoint_is_written_it_goes_on_from_the_one_before(
     further: tuple[str, ...], words: list[str], whole: Start, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    started = Started([sys.executable, "-m", "tests.train.command_with_slow_writes"], words, run, *further)
+    started = Started([sys.executable, "-m", SLOW], words, run, *further)
     started.wait_until(started.is_writing)
     started.kill()
     assert started.is_writing()
@@ -278,13 +287,60 @@ def test_killed_while_a_checkpoint_is_written_it_goes_on_from_the_one_before(
 def test_torchrun_goes_on_from_the_last_checkpoint_when_a_worker_is_killed(
     rank: int, sharded: bool, words: list[str], whole: Start, tmp_path: Path
 ) -> None:
+    """It is killed while a checkpoint is written. torchrun's store still has the address of the dead one after that."""
     run, further = tmp_path / "run", ["--sharded"] if sharded else []
-    started = Started(torchrun("--max-restarts", "2"), words, run, *further)
-    started.wait_until(lambda: started.has_logged(EVERY + 2))
+    started = Started(torchrun("--max-restarts", "1", module=SLOW), words, run, *further)
+    started.wait_until(started.is_writing)
     started.kill_one(rank)
     before = log_of(run)
     assert len(before) < STEPS
     assert started.process.wait(300) == 0, started.said.read_text()
     assert log_of(run)[:EVERY] == before[:EVERY]  # with their seconds: these steps were not taken again
+    assert "another process of the training is gone" in started.said.read_text()
     assert "this is a bug" not in started.said.read_text()
     assert_equal_runs(whole("--processes", "2", *further), run)
+
+
+def infinite_on_one(rank: int, judge: str) -> QwenVLJudge:
+    """A judge that on the process of that rank finds everything infinitely good, of finite gradient."""
+    loaded = load_qwen_vl(judge)
+    if distributed.get_rank() == rank:
+        ask = loaded.prob_yes_both_orders
+        loaded.prob_yes_both_orders = lambda *images, **options: ask(*images, **options) - torch.inf  # type: ignore[method-assign]
+    return loaded
+
+
+@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("sharded", [True, pytest.param(False, marks=pytest.mark.soak)], ids=["sharded", "replicated"])
+def test_a_loss_that_is_not_finite_on_one_process_alone_ends_them_all(
+    rank: int, sharded: bool, words: list[str], tmp_path: Path
+) -> None:
+    [editor, judge] = (words[words.index(option) + 1] for option in ("--editor", "--judge"))
+    small = {"batch": 2, "micro_batch": 1, "pixels": 1024, "reference_steps": 2, "policy_steps": 3, "steps": 2}
+    config = replace(toy(), editor=editor, judge=judge, **small)  # type: ignore[arg-type]
+    sources = Sources(
+        editor=partial(load_flux_fill, editor, dtype=torch.float32),
+        judge=partial(infinite_on_one, rank, judge),
+        triplets=ToyScenes(),
+    )
+    with pytest.raises(NonFiniteError, match="step 1: the loss is inf .* there is no checkpoint yet"):
+        train_rl(config, tmp_path / "run", sources, Means(processes=2, sharded=sharded))
+
+
+@pytest.mark.soak
+def test_a_missing_shard_of_a_checkpoint_is_named_with_the_way_out(
+    words: list[str], whole: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    further = ["--processes", "2", "--sharded"]
+    run = tmp_path / "run"
+    shutil.copytree(whole(*further), run)
+    shutil.rmtree(run / "final")
+    last = run / "checkpoints" / f"step-{STEPS:08d}"
+    shard = last / "__1_0.distcp"
+    shard.unlink()
+    assert main([*words, "--output", str(run), *further]) == 2
+    way_out = f"cannot read {shard}, the file is missing; delete {last} to go on from the checkpoint before it"
+    assert way_out in capsys.readouterr().err
+    shutil.rmtree(last)
+    assert main([*words, "--output", str(run), *further]) == 0
+    assert_equal_runs(whole(*further), run)

@@ -1,4 +1,4 @@
-"""Attention in float32 under bf16 autocast: on a CPU the backward pass of bf16 attention is six times slower."""
+"""Attention kernels: float32 under bf16 autocast, six times quicker backwards on a CPU; none of cuDNN's in training."""
 
 from typing import Any
 
@@ -20,3 +20,12 @@ def _sdpa_float32(
 
 
 AttentionInterface.register(SDPA_FLOAT32, _sdpa_float32)
+
+
+def without_cudnn() -> None:
+    """From now on attention on a GPU takes any kernel but cuDNN's, in this process.
+
+    On an H100 (torch 2.11) its way back through FLUX's blocks gave gradients that were not a number, or finite and far
+    too large, where flash and memory-efficient attention agreed with the plain one (docs/log.md, 2026-11-27).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)

@@ -126,8 +126,8 @@ def _join_torchrun() -> None:
         backend = "cpu:gloo,cuda:nccl"
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if restarts and os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
-        shared, rank, size = next(rendezvous("env://"))  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        own = distributed.PrefixStore(f"restart {restarts}", shared)
+        shared, rank, size = next(rendezvous("env://"))
+        own = distributed.PrefixStore(f"restart {restarts}", shared)  # type: ignore[attr-defined]  # not in __all__
         distributed.init_process_group(backend, store=own, rank=rank, world_size=size)
     else:
         distributed.init_process_group(backend)

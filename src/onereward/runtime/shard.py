@@ -1,5 +1,6 @@
 """A model split over the processes of a run (FSDP2): each holds a part of its weights, gradients and averages."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ def shard(mesh: Mesh, root: nn.Module, blocks: Sequence[nn.Module], device: torc
         cast_forward_inputs=False,  # autocast does that, and leaves a block's float32 angles alone
     )
     devices = init_device_mesh(device.type, (mesh.size,))
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # of changes in place to what a block returns: none here
     for module in (*blocks, root):
         # The root too: what a forward without gradient leaves gathered would miss the weights' next change.
         sharded = fully_shard(module, mesh=devices, mp_policy=policy, reshard_after_forward=True)

@@ -106,7 +106,8 @@ class Updater:
             self._zero_grad()
             raise NonFiniteError(
                 f"the loss is {total} and the gradient's norm {grad_norm}, so the step was not taken: look at the last "
-                "lines of log.jsonl, then run on from the last checkpoint's folder with a lower learning rate"
+                "lines of log.jsonl, then run the same command again to go on from the last checkpoint; if it ends "
+                "here again, begin anew with a lower learning rate"
             )
         with self._phase("optimizer"):
             for optimizer in self._optimizers:

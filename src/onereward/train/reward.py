@@ -21,7 +21,7 @@ from onereward.ema import WeightCopy
 from onereward.metrics.answers import answer_preferences
 from onereward.metrics.calibration import fit_temperatures
 from onereward.metrics.records import Answer
-from onereward.models.attention import SDPA_FLOAT32
+from onereward.models.attention import SDPA_FLOAT32, without_cudnn
 from onereward.models.device import Precision, default_device
 from onereward.models.judge_lora import add_lora, train_all
 from onereward.models.load_judge import load_qwen_vl, save_judge, saved_dtype
@@ -167,6 +167,7 @@ def _train(
         sharded = False
     check_sharing(config, mesh, sharded)
     device = default_device()
+    without_cudnn()
     judge = load_qwen_vl(
         config.judge,
         trainable=True,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from onereward.flow.schedule import steps_within
+from onereward.models.attention import without_cudnn
 from onereward.models.base import Editor, Judge, Transformer
 from onereward.models.copies import AdapterCopies, WholeCopies
 from onereward.models.fingerprint import fingerprint_of
@@ -33,7 +34,7 @@ from onereward.runtime.shard import shard, whole_state
 from onereward.runtime.threads import torch_threads
 from onereward.runtime.track import Log, track
 from onereward.runtime.trackers import Trackers, check_trackers
-from onereward.runtime.update import Updater
+from onereward.runtime.update import NonFiniteError, Updater
 from onereward.seeds import python_generator
 from onereward.store.cache import Cache
 from onereward.store.files import write_atomically
@@ -52,6 +53,7 @@ from onereward.train.rl_config import Release, RLRun, TrainRLConfig
 logger = logging.getLogger(__name__)
 
 _NAMES = "editor", "judge", "held_out_judge", "triplets"  # a run records by content what these name
+_MEMORY = "micro_batch", "checkpointing"  # change last bits only: a run that was out of memory may go on with others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +96,24 @@ def train_rl(config: TrainRLConfig, output: Path, sources: Sources, means: Means
 
 def _train(mesh: Mesh, config: TrainRLConfig, output: Path, sources: Sources, means: Means) -> None:
     run = RunDir(output)
+    without_cudnn()
     with torch_threads(config.threads):
         editor = sources.editor()
         recorded = _recorded(mesh, config, editor, sources)
         if mesh.rank == 0:
-            run.require_continuable(recorded, _NAMES)
+            run.require_continuable(recorded, (*_NAMES, *_MEMORY))
         if _same_on_all(mesh, run.is_finished(config.steps)):
             return
         encoder = _encoder(config, editor)
         _check_draws(config, sources.triplets, editor, encoder)
-        with run.opened(recorded, _NAMES) if mesh.rank == 0 else nullcontext():
+        with run.opened(recorded, (*_NAMES, *_MEMORY)) if mesh.rank == 0 else nullcontext():
             training = _Training(mesh, recorded, run, editor, encoder, sources, means)
             try:
                 training.run()
             except torch.OutOfMemoryError as error:
                 raise training.out_of_memory(error) from error
+            except NonFiniteError as error:
+                raise NonFiniteError(f"step {training.step}: {error}; {training.last_good()}") from error
 
 
 def _recorded(mesh: Mesh, config: TrainRLConfig, editor: FluxFill, sources: Sources) -> RLRun:
@@ -456,12 +461,16 @@ class _Training:
 
     def out_of_memory(self, error: BaseException) -> OSError:
         """What to do when the GPU's memory is used up."""
-        last = self.checkpoints.steps()[-1:] or [0]
         return OSError(
-            f"the GPU ran out of memory in step {self.step} ({str(error).splitlines()[0]}); the checkpoint of step "
-            f"{last[0]} is whole: run again with a smaller micro_batch or with checkpointing=true (another --output), "
-            "or on more cards with --sharded; `onereward plan` says what a step needs"
+            f"the GPU ran out of memory in step {self.step} ({str(error).splitlines()[0]}); {self.last_good()}: run "
+            "the same command again with --set checkpointing=true or a smaller --set micro_batch=N to go on, or begin "
+            "anew on more cards with --sharded; `onereward plan` says what a step needs"
         )
+
+    def last_good(self) -> str:
+        """From where the same command would go on."""
+        steps = self.checkpoints.steps()
+        return f"the checkpoint of step {steps[-1]} is good" if steps else "there is no checkpoint yet"
 
 
 class TimedEditor:

@@ -1,5 +1,6 @@
-"""`onereward` that writes its checkpoints slowly: what a test starts in order to kill it in the middle of one."""
+"""`onereward` with time to be killed: it dawdles over checkpoints, and its second process comes late after a restart."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -8,8 +9,8 @@ from typing import Any
 from onereward.cli.main import main
 from onereward.runtime import checkpoint
 
-SECONDS = 0.5
-"""What each file takes longer."""
+A_FILE, LATE = 0.5, 2.0
+"""Seconds more that each file of a checkpoint takes, and by which the second process is late."""
 
 
 def slowed(write: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,7 +18,7 @@ def slowed(write: Callable[..., Any]) -> Callable[..., Any]:
 
     def slow(*arguments: Any) -> Any:
         done = write(*arguments)
-        time.sleep(SECONDS)
+        time.sleep(A_FILE)
         return done
 
     return slow
@@ -26,4 +27,6 @@ def slowed(write: Callable[..., Any]) -> Callable[..., Any]:
 if __name__ == "__main__":
     checkpoint._write_part = slowed(checkpoint._write_part)
     checkpoint._ShardWriter.write_data = slowed(checkpoint._ShardWriter.write_data)  # type: ignore[method-assign]
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and os.environ["RANK"] == "1":
+        time.sleep(LATE)
     sys.exit(main())
