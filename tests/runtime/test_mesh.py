@@ -77,3 +77,25 @@ def test_torchrun_decides_how_many_processes_there_are(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*command, str(script), str(tmp_path)], check=True, capture_output=True, timeout=120)
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["2.0", "2.0"]
+
+
+def test_under_torchrun_a_killed_process_is_the_environments_fault_too(tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from onereward.runtime.mesh import launch\n"
+        "def work(mesh):\n"
+        "    mesh.wait()\n"
+        "    if mesh.rank == 1:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"  # torchrun's, which comes as soon
+        "    mesh.wait()\n"
+        "try:\n"
+        "    launch(1, work)\n"
+        "except OSError as error:\n"
+        "    Path(sys.argv[1]).write_text(str(error))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, str(script), str(tmp_path / "said")], capture_output=True, timeout=120)
+    assert "another process of the training is gone" in (tmp_path / "said").read_text()

@@ -296,7 +296,6 @@ def test_torchrun_goes_on_from_the_last_checkpoint_when_a_worker_is_killed(
     assert len(before) < STEPS
     assert started.process.wait(300) == 0, started.said.read_text()
     assert log_of(run)[:EVERY] == before[:EVERY]  # with their seconds: these steps were not taken again
-    assert "another process of the training is gone" in started.said.read_text()
     assert "this is a bug" not in started.said.read_text()
     assert_equal_runs(whole("--processes", "2", *further), run)
 
@@ -323,7 +322,7 @@ def test_a_loss_that_is_not_finite_on_one_process_alone_ends_them_all(
         judge=partial(infinite_on_one, rank, judge),
         triplets=ToyScenes(),
     )
-    with pytest.raises(NonFiniteError, match="step 1: the loss is inf .* there is no checkpoint yet"):
+    with pytest.raises(NonFiniteError, match=r"step 1: the loss is inf .* there is no checkpoint yet"):
         train_rl(config, tmp_path / "run", sources, Means(processes=2, sharded=sharded))
 
 
