@@ -41,6 +41,7 @@ DECLARED = {
         *EXTRAS["web"],
         *EXTRAS["playground"],
         *EXTRAS["quantize"],
+        *EXTRAS["ray"],
     ]
 } - {"onereward"}
 
