@@ -213,6 +213,7 @@ def config_of(settings: Settings, size: int) -> RLConfig:
         task_mix={Task.FILL: 1.0},
         batch=1,
         reference_steps=settings.reference_steps,
+        reference_cache=0.0,
         policy_steps=settings.policy_steps,
         graded_steps=1,
         jump_range=(0.0, times[first - 1 : first + 1].mean().item()),

@@ -29,6 +29,7 @@ CONFIG = RLConfig(
     task_mix=dict.fromkeys(Task, 1.0),
     batch=3,
     reference_steps=2,
+    reference_cache=0.0,
     policy_steps=3,
     graded_steps=1,
     jump_range=(0.1, 0.9),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ CONFIG = RLConfig(
     task_mix={Task.FILL: 0.75, Task.REMOVE: 0.25},
     batch=2,
     reference_steps=2,
+    reference_cache=0.0,
     policy_steps=2,
     graded_steps=1,
     jump_range=(0.4, 0.6),
@@ -77,6 +79,9 @@ class OnePixelEditor:
         velocity_BLC: Tensor = used(latents_BLC)
         self.asked.append((used, float(t_B[0]), velocity_BLC.requires_grad))
         return velocity_BLC
+
+    def cached(self, threshold: float | None) -> Any:
+        return nullcontext()
 
     def latents(self, image_B3HW: Tensor) -> Tensor:
         return image_B3HW[:, :1, :, 0]

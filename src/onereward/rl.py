@@ -66,7 +66,8 @@ def reference_images(editor: Editor, reference: Transformer, batch: Batch, confi
     """image_B3HW that the policy must beat: full denoising from a noise of its own (Eq. 4)."""
     noise_1 = editor.noise(batch.condition, [(*key, "reference noise") for key in batch.reference_keys])  # line 5
     times = editor.times(batch.condition, config.reference_steps)
-    x_0 = denoise(_velocity_of(editor, reference, batch), noise_1, times)  # line 7
+    with editor.cached(config.reference_cache):
+        x_0 = denoise(_velocity_of(editor, reference, batch), noise_1, times)  # line 7
     return editor.decode(x_0, batch.condition)  # line 7, Eq. 4
 
 

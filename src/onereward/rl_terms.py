@@ -24,6 +24,7 @@ class RLConfig:
     task_mix: Mapping[Task, float]  # p_k
     batch: int  # samples an iteration, over all processes
     reference_steps: int
+    reference_cache: float  # change of the first block below which a reference's step skips the others; 0: none does
     policy_steps: int
     graded_steps: int  # of one rollout, each by itself; the paper has one
     jump_range: tuple[float, float]  # [t1, t2], as noise levels

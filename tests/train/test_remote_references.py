@@ -41,6 +41,7 @@ CONFIG = RLConfig(
     task_mix={Task.FILL: 0.5, Task.REMOVE: 0.5},
     batch=3,
     reference_steps=3,
+    reference_cache=0.0,
     policy_steps=3,
     graded_steps=1,
     jump_range=(0.15, 0.6),

@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 
 from onereward.losses import reward_hinge
+from onereward.models.copies import AdapterCopies
 from onereward.models.load import load_flux_fill
 from onereward.models.load_judge import load_qwen_vl
 from onereward.recipes.toy import ToyScenes, toy, toy_probe
+from onereward.rl import reference_images
 from onereward.runtime.checkpoint import Checkpoints
 from onereward.runtime.mesh import Mesh
 from onereward.store.images import encode_png
@@ -286,3 +288,24 @@ def test_a_pool_makes_each_reference_once(
         train_rl(pooled, tmp_path / run, sources_of(pooled, triplets=pool, probe=0))
     assert len(list((tmp_path / "cache" / "references").glob("*/*"))) == 2
     assert equal_weights(tmp_path / "first" / "final", tmp_path / "second" / "final")
+
+
+def test_a_cached_reference_skips_blocks_and_leaves_the_policy_alone(
+    config: TrainRLConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = load_flux_fill(config.editor)
+    copies = AdapterCopies(editor.transformer, rank=2, seed=0)
+    encoder = Encoder(editor)
+    slots = draw_slots(config, 0, 0, ToyScenes(), 1)
+    [part] = parts_of(slots[:1], 1, Mesh(rank=0, size=1), encoder.size_of)
+    batch, many = encoder.batch(part), replace(config, reference_steps=8)
+    passes = [0]
+    block: Any = editor.transformer.single_transformer_blocks[0].attn
+    block.register_forward_hook(lambda *_: passes.append(passes.pop() + 1))
+    images = {}
+    for cache in (0.0, 1.0, 0.0):
+        images[cache] = reference_images(editor, copies.start, batch, replace(many, reference_cache=cache))
+        passes.append(0)
+    whole, cached, again, _ = passes
+    assert whole == again == 8 and cached < 8
+    assert (images[0.0] - images[1.0]).abs().max() > 0  # what it skips is not nothing

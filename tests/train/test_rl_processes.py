@@ -46,7 +46,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 ALGORITHMS = {
     "static weights": (),
     "static adapters": ("--set", "lora_rank=4"),
-    "dynamic weights": ("--dynamic", "--set", "flow_matching=0.1"),
+    "dynamic weights": ("--dynamic", "--set", "flow_matching=0.1", "--set", "graded_steps=2"),
     "dynamic adapters": ("--dynamic", "--set", "lora_rank=4", "--set", "checkpointing=true"),
 }
 
@@ -56,11 +56,11 @@ Start = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A small run: 20 updates by batches of four, graded one at a time; looks at five held-out scenes, twice."""
+    """A small run: 20 updates by batches of four, graded one at a time after either of two steps; two probes."""
     folder = tmp_path_factory.mktemp("models")
     editor, judge = tiny_flux_fill_folder(folder / "editor"), tiny_judge_folder(folder / "judge")
     pool_of(toy_probe(5), folder / "probe")
-    changes = ("batch=4", "micro_batch=1", "pixels=1024", "reference_steps=2", "policy_steps=3", "bound=1.0")
+    changes = ("batch=4", "micro_batch=1", "pixels=1024", "reference_steps=2", "policy_steps=5", "bound=1.0")
     changes += ("decay=0.9", "anchor=0.0", "kl=1.0", "learning_rate=2e-4", "probe_every=10")
     return [
         *("train-rl", "toy", "--editor", str(editor), "--judge", str(judge), "--probe", str(folder / "probe")),

@@ -6,6 +6,7 @@ velocity = noise - x_0, x_t = (1 - t) x_0 + t noise, so x_0 = x_t - t * velocity
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -64,6 +65,13 @@ class Editor(Protocol):
 
     def latents(self, image_B3HW: Tensor) -> Tensor:
         """latents_BLC of images in [-1, 1] (the posterior's mode), without gradient: `decode` undoes it."""
+        ...
+
+    def cached(self, threshold: float | None) -> AbstractContextManager[None]:
+        """Inside, one rollout's steps skip what follows the first block if that changed by less than this share.
+
+        None or 0: nothing is skipped.
+        """
         ...
 
     def decode(self, latents_BLC: Tensor, condition: Condition) -> Tensor:

@@ -329,18 +329,18 @@ class FluxFill:
                 on_step()
             return velocity_BLC
 
-        with self._cached():
+        with self.cached(self.cache):
             latents_BLC = denoise(velocity, noise_BLC, times)
         return self.decode(latents_BLC, condition)
 
     @contextmanager
-    def _cached(self) -> Iterator[None]:
+    def cached(self, threshold: float | None) -> Iterator[None]:
         """diffusers' first-block cache, if asked for: on for one batch of images, so that no state outlives it."""
-        if self.cache is None:
+        if not threshold:
             yield
             return
         transformer: Any = self.transformer
-        transformer.enable_cache(FirstBlockCacheConfig(threshold=self.cache))
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=threshold))
         try:
             with transformer.cache_context("repaint"):
                 yield

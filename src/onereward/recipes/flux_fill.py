@@ -38,6 +38,7 @@ def flux_fill(*, dynamic: bool = False) -> TrainRLConfig:
         batch=8,
         micro_batch=1,
         reference_steps=20,
+        reference_cache=0.0,
         policy_steps=20,
         graded_steps=1,
         jump_range=(0.15, 0.6),  # noise levels, the same ones at every resolution

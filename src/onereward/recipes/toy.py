@@ -34,6 +34,7 @@ def toy(*, dynamic: bool = False) -> TrainRLConfig:
         batch=12,
         micro_batch=12,
         reference_steps=4,
+        reference_cache=0.0,
         policy_steps=4,
         graded_steps=1,
         jump_range=(0.15, 0.6),  # the last of four steps; earlier jumps gain no more and cost consistency

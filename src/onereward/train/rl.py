@@ -173,6 +173,8 @@ class _Training:
         self.mesh, self.config, self.folder, self.editor, self.means = mesh, config, run, editor, means
         self.encoder, self.triplets = encoder, sources.triplets
         self.sharded = means.sharded and mesh.size > 1
+        if self.sharded and config.reference_cache:
+            raise ValueError("processes that share split weights must all take every block: set reference_cache=0")
         if means.sharded and not self.sharded:
             logger.warning("there is one process, so the weights are not split: start it with torchrun")
         if config.cache_conditions:
@@ -479,6 +481,7 @@ class TimedEditor:
     def __init__(self, editor: Editor, policy: Transformer, phases: Phases) -> None:
         self._editor, self._policy, self._phases = editor, policy, phases
         self.encode, self.noise, self.times, self.latents = editor.encode, editor.noise, editor.times, editor.latents
+        self.cached = editor.cached
 
     def velocity(
         self, latents_BLC: Tensor, t_B: Tensor, condition: Any, *, transformer: Transformer | None = None

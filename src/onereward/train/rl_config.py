@@ -53,7 +53,7 @@ class TrainRLConfig(RLConfig, AlarmConfig):
         require(self, at_least=1, fields=(*counts, "probe_every", "checkpoint_every"))
         amounts = ("bound", "anchor", "kl", "flow_matching", "shift", "tone", "learning_rate", "weight_decay", "clip")
         require(self, at_least=0, fields=(*amounts, "lora_rank", "reference_pool", "staleness"))
-        require(self, at_least=0, at_most=1, fields=("decay",))
+        require(self, at_least=0, at_most=1, fields=("decay", "reference_cache"))
         for name in ("pixels", "threads"):
             if getattr(self, name) is not None:
                 require(self, at_least=1, fields=(name,))
