@@ -84,12 +84,12 @@ def _as_text(recipe: str, plan: "Plan") -> Iterator[str]:
     yield from _advice(plan)
     yield ""
     yield f"A step of a process; shares of the card's peak are {share.source}:"
-    yield f"  {'phase':<20}{f'{prefix}FLOP':<48}{'share':>6}{'seconds':>10}{'peak':>14}"
+    yield f"  {'phase':<20}{f'{prefix}FLOP':<48}{'share':>6}{'seconds':>13}{'peak':>14}"
     for phase in plan.phases:
         if phase.parts:
             how = f"{_work(phase, unit):<48}{share.of(phase.name):>6.2f}"
-            yield f"  {phase.name:<20}{how}{_seconds(phase.seconds):>10}{_gib(phase.peak):>14}"
-    yield f"  {'all':<20}{f'{flops / unit:,.1f}':<54}{_seconds(plan.seconds):>10}"
+            yield f"  {phase.name:<20}{how}{_seconds(phase.seconds):>13}{_gib(phase.peak):>14}"
+    yield f"  {'all':<20}{f'{flops / unit:,.1f}':<54}{_seconds(plan.seconds):>13}"
     if card.is_timed:
         speeds = f"{card.bfloat16 / 1e12:g} TFLOP/s in bfloat16, {card.float32 / 1e12:g} in float32"
         yield f"  seconds = operations / (share x speed); {card.name}: {speeds}, {card.bandwidth / 1e12:g} TB/s"

@@ -105,6 +105,8 @@ def run(args: argparse.Namespace) -> None:
     if args.reference_actors is not None:
         actors = ActorOptions(actors=args.reference_actors, address=args.ray)
     trackers = args.tracker or ["tensorboard"]
+    if "none" in trackers and len(trackers) > 1:
+        raise ValueError("got --tracker none beside others, expected it alone")
     means = Means(
         processes=args.processes,
         sharded=args.sharded,

@@ -1,6 +1,6 @@
 """RL of FLUX.1-Fill: the paper's two algorithms on all weights, and adapters for one card.
 
-torchrun --nproc-per-node 8 -m onereward train-rl flux_fill --sharded --input triplets/ --judge judge/final --output run/
+torchrun --nproc-per-node 8 -m onereward train-rl flux_fill --sharded --input triplets --judge judge/final --output run
 torchrun --nproc-per-node 8 -m onereward train-rl flux_fill_dynamic --sharded ...
 onereward train-rl flux_fill_lora --input triplets/ --judge judge/final --output run/
 

@@ -16,7 +16,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -97,12 +97,13 @@ class Cache:
 
     def put(self, shelf: Shelf, key: str, data: bytes) -> None:
         """Write an entry; raises ValueError if the runs in progress need more than the bound."""
-        self._join_runs()
         path, written = self._path(shelf, key), hashlib.sha256(data).digest() + data
-        try:
-            _write(path, written)
-        except FileNotFoundError:  # the folder was deleted just now
-            _write(path, written)
+        with self._told():
+            self._join_runs()
+            try:
+                _write(path, written)
+            except FileNotFoundError:  # the folder was deleted just now
+                _write(path, written)
         self._uncounted += len(written)
         if self._uncounted > self.bound // 100:
             self._drop_excess()
@@ -135,6 +136,23 @@ class Cache:
                 with suppress(FileNotFoundError):
                     found = path.stat()
                     yield _File(found.st_mtime_ns, found.st_size, path)
+
+    def check(self) -> None:
+        """Raise OSError, before there is anything to lose, if nothing can be kept there."""
+        with self._told():
+            self._join_runs()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the disk refuses, as an error that names the cache."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror.lower() if error.strerror else error
+            raise OSError(
+                f"nothing can be kept in the cache {self.folder} ({reason}): make room there, or name another by "
+                f"{FOLDER}"
+            ) from None
 
     def _join_runs(self) -> None:
         """Let others know that a run uses the cache from now on; the mark is renewed if the folder was deleted."""

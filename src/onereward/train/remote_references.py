@@ -53,7 +53,7 @@ class ActorOptions:
 
     def __post_init__(self) -> None:
         if self.actors < 1 or self.ahead < 0:
-            raise ValueError(f"got {self.actors} actors and {self.ahead} steps ahead, expected at least 1 and 0")
+            raise ValueError(f"got {self.actors} reference actors, {self.ahead} steps ahead: expected 1 and 0, or more")
 
 
 @dataclass(frozen=True, kw_only=True)

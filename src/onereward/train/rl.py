@@ -104,6 +104,8 @@ def _train(mesh: Mesh, config: TrainRLConfig, output: Path, sources: Sources, me
             run.require_continuable(recorded, (*_NAMES, *_MEMORY))
         if _same_on_all(mesh, run.is_finished(config.steps)):
             return
+        if config.cache_conditions or config.reference_pool:
+            Cache().check()
         encoder = _encoder(config, editor)
         _check_draws(config, sources.triplets, editor, encoder)
         with run.opened(recorded, (*_NAMES, *_MEMORY)) if mesh.rank == 0 else nullcontext():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
 from onereward.losses import Reward
@@ -51,9 +52,13 @@ class TrainRLConfig(RLConfig, AlarmConfig):
         super().__post_init__()
         counts = ("steps", "batch", "micro_batch", "reference_steps", "policy_steps", "graded_steps", "judge_pixels")
         require(self, at_least=1, fields=(*counts, "probe_every", "checkpoint_every"))
-        amounts = ("bound", "anchor", "kl", "flow_matching", "shift", "tone", "learning_rate", "weight_decay", "clip")
+        amounts = ("anchor", "kl", "flow_matching", "shift", "tone", "learning_rate", "weight_decay", "clip")
         require(self, at_least=0, fields=(*amounts, "lora_rank", "reference_pool", "staleness"))
-        require(self, at_least=0, at_most=1, fields=("decay", "reference_cache"))
+        require(self, at_least=0, at_most=1, fields=("decay", "reference_cache", "bound"))
+        if not all(isinstance(time, int | float) for time in self.jump_range) or not self._rises(*self.jump_range):
+            raise ValueError(
+                f"got jump_range {self.jump_range}, expected two noise levels from 0 to 1, the lower first"
+            )
         for name in ("pixels", "threads"):
             if getattr(self, name) is not None:
                 require(self, at_least=1, fields=(name,))
@@ -71,6 +76,10 @@ class TrainRLConfig(RLConfig, AlarmConfig):
         if self.staleness and not self.dynamic:
             raise ValueError(f"got staleness {self.staleness}, but the reference of Algorithm 1 is frozen: set it to 0")
 
+    @staticmethod
+    def _rises(low: float, high: float) -> bool:
+        return 0 <= low <= high <= 1
+
     @property
     def bfloat16(self) -> bool:
         """Whether the editor's products are computed in bfloat16."""
@@ -78,8 +87,10 @@ class TrainRLConfig(RLConfig, AlarmConfig):
 
 
 def _require_shares(name: str, shares: Mapping[Any, float]) -> None:
-    if min(shares.values()) < 0 or sum(shares.values()) <= 0:
-        raise ValueError(f"got {name} {dict(shares)}, expected shares of 0 or more, one above 0")
+    values = list(shares.values())
+    if not all(isfinite(value) and value >= 0 for value in values) or sum(values) <= 0:
+        got = ", ".join(f"{key} {value}" for key, value in shares.items())
+        raise ValueError(f"got {name} {got}, expected finite shares of 0 or more, one above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
