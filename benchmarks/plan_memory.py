@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, FluxFillPipeline
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.profiler import ProfilerActivity, profile
 
 from onereward.models.contract import save_contract
@@ -153,7 +154,7 @@ def live_bytes() -> int:
     """Of all tensors that Python knows."""
     storages = {}
     for thing in gc.get_objects():
-        if issubclass(type(thing), Tensor):
+        if issubclass(type(thing), Tensor) and not issubclass(type(thing), FakeTensor):
             storage = thing.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

@@ -36,7 +36,14 @@ _NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
-_LONGEST = ("test_demo.py", "test_reward_processes.py", "test_loop.py", "test_playground.py", "test_base_editor.py")
+_LONGEST = (
+    "test_demo.py",
+    "test_rl_processes.py",
+    "test_reward_processes.py",
+    "test_loop.py",
+    "test_playground.py",
+    "test_base_editor.py",
+)
 """Files that take minutes: first, so that no worker is left with one of them at the end."""
 
 

@@ -382,5 +382,5 @@ def test_on_gpus_ray_must_be_told_which_are_left(models: Models) -> None:
 
 
 def test_no_actor_at_all() -> None:
-    with pytest.raises(ValueError, match="got 0 actors"):
+    with pytest.raises(ValueError, match="got 0 reference actors"):
         ActorOptions(actors=0)

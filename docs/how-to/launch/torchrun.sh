@@ -6,6 +6,8 @@
 #
 # A node or a worker that dies ends the others; all then start again, up to three times, from the last checkpoint.
 set -euo pipefail
+# Otherwise workers that start again on several nodes meet the addresses of dead ones (pytorch issue 135712).
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 
 exec torchrun \
     --nnodes "${NODES:-1}" \
