@@ -167,7 +167,8 @@ class DirectAlgorithm1:
             for dimension in DIMENSIONS[samples.task]  # line 9
         )
         self.phase(BACKWARD)
-        torch.autograd.backward([image_B3HW, anchor], [shown_B3HW.grad, None])
+        ends = [(image_B3HW, shown_B3HW.grad), *([(anchor, None)] if config.anchor else [])]
+        torch.autograd.backward(*map(list, zip(*ends, strict=True)))
         return loss + anchor.item()
 
     def _ask(self, samples: Samples, dimension: Dimension, image_B3HW: Tensor, reference_B3HW: Tensor) -> float:

@@ -54,7 +54,7 @@ from onereward.runtime.phases import Phases, take_peak_gib
 from onereward.runtime.threads import torch_threads
 from onereward.runtime.update import Updater
 from onereward.terms import Dimension, Task
-from onereward.train.rl import TimedEditor, TimedJudge
+from onereward.train.timed import TimedEditor, TimedJudge
 
 KEYS = [(0, 1, 0)]
 JUDGE = "Qwen/Qwen2.5-VL-7B-Instruct"

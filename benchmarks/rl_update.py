@@ -57,8 +57,8 @@ from onereward.runtime.update import Updater
 from onereward.terms import Task
 from onereward.train.conditions import Encoder
 from onereward.train.draws import Part, TripletSource, draw_slots, parts_of
-from onereward.train.rl import TimedEditor, TimedJudge
 from onereward.train.rl_config import TrainRLConfig
+from onereward.train.timed import TimedEditor, TimedJudge
 
 TOLERANCE = 1e-4
 CPU = torch.device("cpu")

@@ -56,7 +56,7 @@ PROMPTS = {
 @pytest.mark.parametrize("task", Task)
 @pytest.mark.parametrize("both_orders", [False, True])
 def test_algorithm_1_on_stock_parts_has_our_gradients(tmp_path: Path, task: Task, both_orders: bool) -> None:
-    config = replace(CONFIG, both_orders=both_orders)
+    config = replace(CONFIG, both_orders=both_orders, anchor=CONFIG.anchor if both_orders else 0.0)
     folder, judge = tiny_flux_fill_folder(tmp_path / "editor"), load_qwen_vl(str(tiny_judge_folder(tmp_path / "judge")))
     direct = DirectAlgorithm1(
         FluxFillPipeline.from_pretrained(folder),

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from onereward.flow.schedule import steps_within
 from onereward.models.attention import without_cudnn
-from onereward.models.base import Editor, Judge, Transformer
+from onereward.models.base import Transformer
 from onereward.models.copies import AdapterCopies, WholeCopies
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
@@ -49,6 +49,7 @@ from onereward.train.probe import Look, Probe
 from onereward.train.references import PooledReferences, References, ReferencesHere
 from onereward.train.remote_references import ActorOptions, ReferenceMaker, RemoteReferences
 from onereward.train.rl_config import Release, RLRun, TrainRLConfig
+from onereward.train.timed import TimedEditor, TimedJudge
 
 logger = logging.getLogger(__name__)
 
@@ -475,43 +476,6 @@ class _Training:
         """From where the same command would go on."""
         steps = self.checkpoints.steps()
         return f"the checkpoint of step {steps[-1]} is good" if steps else "there is no checkpoint yet"
-
-
-class TimedEditor:
-    """An editor whose phases are timed; it computes as the one inside does."""
-
-    def __init__(self, editor: Editor, policy: Transformer, phases: Phases) -> None:
-        self._editor, self._policy, self._phases = editor, policy, phases
-        self.encode, self.noise, self.times, self.latents = editor.encode, editor.noise, editor.times, editor.latents
-        self.cached = editor.cached
-
-    def velocity(
-        self, latents_BLC: Tensor, t_B: Tensor, condition: Any, *, transformer: Transformer | None = None
-    ) -> Tensor:
-        graded = torch.is_grad_enabled()
-        name = "graded step" if graded else "policy rollout" if transformer == self._policy else "regulariser"
-        with self._phases.phase(name):
-            return self._editor.velocity(latents_BLC, t_B, condition, transformer=transformer)
-
-    def decode(self, latents_BLC: Tensor, condition: Any) -> Tensor:
-        with self._phases.phase("decode"):
-            return self._editor.decode(latents_BLC, condition)
-
-
-class TimedJudge:
-    """A judge whose answers are timed."""
-
-    def __init__(self, judge: Judge, phases: Phases) -> None:
-        self._judge, self._phases = judge, phases
-
-    def __getattr__(self, name: str) -> Any:
-        ask = getattr(self._judge, name)
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            with self._phases.phase("judge"):
-                return ask(*arguments, **options)
-
-        return timed
 
 
 def _ignore(count: int = 1, note: str = "") -> None:
