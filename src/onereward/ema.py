@@ -22,11 +22,17 @@ def update_average(averaged: Mapping[str, Tensor], trained: Mapping[str, Tensor]
 
 
 class WeightCopy:
-    """Second values of what a module trains, kept beside it: an average, or how it was; sharded where the module is."""
+    """Second values of what a module trains, kept beside it: an average, or how it was; sharded where the module is.
 
-    def __init__(self, module: nn.Module) -> None:
+    With `offload` they lie in the CPU's memory, and come to the module's device only while they are in place.
+    """
+
+    def __init__(self, module: nn.Module, *, offload: bool = False) -> None:
         self._trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-        self.values: dict[str, Tensor] = {name: each.detach().clone() for name, each in self._trained.items()}
+        self._offload = offload
+        self.values: dict[str, Tensor] = {
+            name: each.detach().to("cpu" if offload else each.device, copy=True) for name, each in self._trained.items()
+        }
 
     def update(self, decay: float) -> None:
         """value <- decay value + (1 - decay) weight."""
@@ -35,19 +41,26 @@ class WeightCopy:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Inside, the module has these values for weights."""
+        away = self.values
+        self.values = {name: self._here(name, value) for name, value in away.items()}
         self._exchange()
         try:
             yield
         finally:
             self._exchange()
+            self.values = away
+
+    def _here(self, name: str, value: Tensor) -> Tensor:
+        """What can be the parameter's memory; a part of a split one is copied into it instead."""
+        if not self._offload or isinstance(value, DTensor):
+            return value
+        return value.to(self._trained[name].device, copy=True)
 
     @torch.no_grad()
     def _exchange(self) -> None:
         for name, parameter in self._trained.items():
             value = self.values[name]
-            if isinstance(
-                parameter, DTensor
-            ):  # what shards a module looks at this memory, so it must stay in its place
+            if isinstance(parameter, DTensor):  # what splits a module looks at this memory, so it stays in its place
                 kept = parameter.detach().clone()
                 parameter.copy_(value)
                 value.copy_(kept)

@@ -121,9 +121,10 @@ def assert_equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
+@pytest.mark.parametrize("offload", [False, True], ids=["here", "offloaded"])
 @KINDS
-def test_each_state_is_a_stock_transformer_of_its_own_bit_for_bit(kind: str, stock: nn.Module) -> None:
-    copies = moved(kind, stock)
+def test_each_state_is_a_stock_transformer_of_its_own_bit_for_bit(kind: str, offload: bool, stock: nn.Module) -> None:
+    copies = moved(kind, stock, offload=offload)
     policy = quietly_asked(stock_with(kind, stock, values_of(copies)))
     average = quietly_asked(stock_with(kind, stock, copies.kept_average.values))
     start = quietly_asked(stock)

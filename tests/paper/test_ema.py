@@ -60,6 +60,22 @@ def test_inside_the_module_has_the_copys_values_and_outside_its_own_in_the_same_
     assert module.weight.data_ptr() == place
 
 
+def test_an_offloaded_copy_lends_the_module_values_and_keeps_its_own() -> None:
+    module = one_weight(1.0)
+    copy, place = WeightCopy(module, offload=True), module.weight.data_ptr()
+    kept = copy.values["weight"]
+    with torch.no_grad():
+        module.weight.fill_(3.0)
+    with copy.in_place():
+        assert module.weight.item() == 1.0 and module.weight.data_ptr() not in (place, kept.data_ptr())
+        with torch.no_grad():
+            module.weight.fill_(7.0)  # what is done to the lent values is lost with them
+    assert (module.weight.item(), module.weight.data_ptr()) == (3.0, place)
+    assert copy.values["weight"] is kept and kept.item() == 1.0
+    copy.update(0.5)
+    assert kept.item() == 2.0
+
+
 def test_a_rollout_with_the_copy_leaves_the_policys_gradient_alone() -> None:
     # d (w x)^2 / dw = 2 w x^2 = 2 * 3 * 4 = 24 at w = 3, x = 2; between forward and backward the copy had its turn.
     module = one_weight(1.0)

@@ -114,6 +114,17 @@ def test_split_over_processes_each_holds_its_share_and_gathers_a_block(whole: Pl
     assert split["gradients"].total == pytest.approx(split["policy"].total, rel=1e-3)
 
 
+def test_what_is_offloaded_is_here_only_while_it_is_called(whole: Plan, models: ModelShapes) -> None:
+    away = plan(TINY.config, replace(TINY.setup, offload_idle=True), models, CARD)
+    copy = lines_of(whole)["average"].total
+    assert not {"average", "frozen start"} & set(lines_of(away))
+    here, there = ({phase.name: phase.peak for phase in found.phases} for found in (whole, away))
+    saved = {name: (here[name] - there[name]) / copy for name in here if here[name]}
+    # The start is lent to the reference and to the anchor.
+    lent = {"reference rollout", "regulariser"}
+    assert saved == {name: pytest.approx(1 if name in lent else 2, rel=1e-3) for name in saved} and lent < set(saved)
+
+
 def test_in_bfloat16_what_is_split_is_float32_and_what_is_gathered_is_not(models: ModelShapes) -> None:
     setup = replace(TINY.setup, precision=Precision.BFLOAT16, world=2, sharded=True)
     split = lines_of(plan(replace(TINY.config, batch=4), setup, models, CARD))
@@ -185,7 +196,9 @@ def test_what_is_not_needed_is_not_advised() -> None:
 
 
 def test_where_nothing_helps_the_advice_says_so(models: ModelShapes) -> None:
-    setup = replace(TINY.setup, cache_conditions=True, checkpointing=True, micro_batch=1, lora_rank=2)
+    setup = replace(
+        TINY.setup, cache_conditions=True, checkpointing=True, micro_batch=1, lora_rank=2, offload_idle=True
+    )
     found = plan(TINY.config, setup, models, replace(CARD, memory=CPU_RESERVE.fixed))
     assert not found.fits and found.advice is not None
     assert not found.advice.fits and found.advice.settings == ()

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from onereward.models.fingerprint import encoding_fingerprint_of
 from onereward.models.flux_fill import FillCondition, FluxFill
 from onereward.models.load import load_flux_fill
 from onereward.runtime.mesh import Mesh
@@ -20,7 +21,7 @@ from onereward.store.cache import Cache
 from onereward.store.images import encode_png, triplet_tensors
 from onereward.terms import Task, Triplet
 from onereward.train import conditions
-from onereward.train.conditions import Encoder, encoding_identity
+from onereward.train.conditions import Encoder
 from onereward.train.draws import Part
 from tests.pictures import hole, noise
 from tests.tiny import TINY_CONTRACT, tiny_flux_fill_folder
@@ -226,7 +227,9 @@ def test_processes_encode_their_shares_and_on_disks_of_their_own_all(folder: str
     assert told == [2, 1]
     expected = condition(Encoder(loaded(folder)), *triplets)
     for cache, editor in zip(caches, editors, strict=True):
-        assert same(condition(Encoder(editor, cache, identity=encoding_identity(loaded(folder))), *triplets), expected)
+        assert same(
+            condition(Encoder(editor, cache, identity=encoding_fingerprint_of(loaded(folder))), *triplets), expected
+        )
 
 
 def test_freed_text_encoders_are_not_needed_again(folder: str, tmp_path: Path) -> None:
@@ -270,18 +273,18 @@ def test_lost_latents_are_made_again_lost_texts_by_the_next_run(
 
 def test_the_key_is_what_decides_the_encoding(folder: str, tmp_path: Path) -> None:
     editor = loaded(folder)
-    before = encoding_identity(editor)
-    assert before == encoding_identity(loaded(folder))
+    before = encoding_fingerprint_of(editor)
+    assert before == encoding_fingerprint_of(loaded(folder))
     with torch.no_grad():
         next(iter(editor.transformer.parameters())).add_(1)
         editor.contract = replace(editor.contract, guidance=1.0, steps=9)
-        assert encoding_identity(editor) == before
+        assert encoding_fingerprint_of(editor) == before
         seen = {before}
         for module in (editor.vae, editor.text_encoder, editor.text_encoder_2):
             next(iter(module.parameters())).view(-1)[0].add_(1)
-            seen.add(encoding_identity(editor))
+            seen.add(encoding_fingerprint_of(editor))
         editor.contract = replace(TINY_CONTRACT, max_sequence_length=7)
-        seen.add(encoding_identity(editor))
+        seen.add(encoding_fingerprint_of(editor))
     assert len(seen) == 5
     cache, own = Cache(tmp_path), triplet(0, size=(64, 64))
     for encoder in (

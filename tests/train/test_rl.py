@@ -27,7 +27,7 @@ from onereward.terms import Task, Triplet
 from onereward.train.alarms import Action, Alarm
 from onereward.train.conditions import Encoder
 from onereward.train.draws import TripletPool, TripletSource, draw_slots, parts_of
-from onereward.train.rl import Sources, train_rl
+from onereward.train.rl import Means, Sources, train_rl
 from onereward.train.rl_config import Release, TrainRLConfig
 from tests.tiny import tiny_flux_fill_folder
 from tests.tiny_judge import tiny_judge_folder
@@ -222,7 +222,7 @@ def always(action: Action) -> dict[str, Any]:
 def with_held_out(config: TrainRLConfig, run: Path, judge: Path) -> Path:
     config = replace(config, held_out_judge=str(judge))
     sources = replace(sources_of(config), held_out_judge=partial(load_qwen_vl, str(judge)))
-    return train_rl(config, run, sources)
+    return train_rl(config, run, sources, Means(offload_idle=True))
 
 
 def equal_weights(one: Path, two: Path) -> bool:

@@ -214,7 +214,8 @@ def test_several_processes_have_the_trace_of_one_in_float32(
 ) -> None:
     """One process accumulates four graded samples, two processes two each, four processes none."""
     one = whole(*ALGORITHMS[algorithm])
-    several = whole(*ALGORITHMS[algorithm], "--processes", str(processes), *(["--sharded"] if sharded else []))
+    laid_out = ["--sharded", "--offload-idle"] if sharded else []
+    several = whole(*ALGORITHMS[algorithm], "--processes", str(processes), *laid_out)
     assert_same_but_for_rounding(one, several, losses=1e-6, weights=1e-5)
     moved = distance_moved(one, words)
     print(f"a weight moved by up to {moved:.1e}")

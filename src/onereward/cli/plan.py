@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--world", type=int, default=1, metavar="N", help="cards, one process on each (default: 1)")
     parser.add_argument("--sharded", action="store_true", help="the weights are split over the cards (FSDP2)")
+    parser.add_argument("--offload-idle", action="store_true", help="what is idle lies in the CPU's memory")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> None:
     card, assumed = card_of(args.gpu)
     models, replaced = _models(config)
     laid_out = {field.name: getattr(config, field.name) for field in fields(Setup) if hasattr(config, field.name)}
-    setup = Setup(**laid_out, world=args.world, sharded=args.sharded and args.world > 1)
+    sharded = args.sharded and args.world > 1
+    setup = Setup(**laid_out, world=args.world, sharded=sharded, offload_idle=args.offload_idle)
     found = plan(config, setup, models, card, notes=[note for note in (assumed, replaced) if note])
     print(json.dumps(_as_json(found), indent=1) if args.json else "\n".join(_as_text(args.recipe, found)))
 

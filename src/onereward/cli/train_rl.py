@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sharded", action="store_true", help="split the weights over the processes (FSDP2), under torchrun"
     )
+    parser.add_argument(
+        "--offload-idle",
+        action="store_true",
+        help="keep the average, the start and a held-out judge in the CPU's memory until they are called",
+    )
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument(
         "--reference-actors", type=int, metavar="N", help="Ray actors that make each process's references beforehand"
@@ -110,6 +115,7 @@ def run(args: argparse.Namespace) -> None:
     means = Means(
         processes=args.processes,
         sharded=args.sharded,
+        offload_idle=args.offload_idle,
         compile=args.compile,
         actors=actors,
         trackers=() if trackers == ["none"] else tuple(trackers),

@@ -3,6 +3,7 @@
 The module is the policy's; for a call as the average or as the start, their values of what is trained change places
 with the policy's. `WholeCopies` trains every weight: three sets of them in float32. `AdapterCopies` trains a LoRA:
 three models for the memory of one, since the frozen base is shared and the start is the base with adapters off.
+With `offload` what is no policy lies in the CPU's memory until it is called.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from onereward.ema import WeightCopy
 from onereward.models.base import Transformer
@@ -36,17 +38,23 @@ class WholeCopies:
     """
 
     def __init__(
-        self, transformer: nn.Module, *, keep_start: bool, bfloat16: bool = False, split: Split | None = None
+        self,
+        transformer: nn.Module,
+        *,
+        keep_start: bool,
+        bfloat16: bool = False,
+        offload: bool = False,
+        split: Split | None = None,
     ) -> None:
         _make_at_least_single(transformer.requires_grad_(True))
-        self._begin(transformer, bfloat16, split)
-        self._start = WeightCopy(self.module) if keep_start else None
+        self._begin(transformer, bfloat16, offload, split)
+        self._start = WeightCopy(self.module, offload=offload) if keep_start else None
 
-    def _begin(self, module: nn.Module, bfloat16: bool, split: Split | None) -> None:
+    def _begin(self, module: nn.Module, bfloat16: bool, offload: bool, split: Split | None) -> None:
         if split is not None:
             split(module)
         self.module, self._bfloat16 = module, bfloat16
-        self.kept_average = WeightCopy(module)
+        self.kept_average = WeightCopy(module, offload=offload)
 
     @property
     def policy(self) -> Transformer:
@@ -90,7 +98,14 @@ class AdapterCopies(WholeCopies):
     """
 
     def __init__(
-        self, transformer: nn.Module, *, rank: int, seed: int, bfloat16: bool = False, split: Split | None = None
+        self,
+        transformer: nn.Module,
+        *,
+        rank: int,
+        seed: int,
+        bfloat16: bool = False,
+        offload: bool = False,
+        split: Split | None = None,
     ) -> None:
         transformer.requires_grad_(False)
         self.lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=_LINEAR)
@@ -101,7 +116,34 @@ class AdapterCopies(WholeCopies):
         for layer in self._layers:
             _make_at_least_single(layer.lora_A)
             _make_at_least_single(layer.lora_B)
-        self._begin(transformer, bfloat16, split)
+        self._begin(transformer, bfloat16, offload, split)
+        # Where weights are split their gathering casts them.
+        self._cast = [weight for weight in self._adapters() if bfloat16 and not isinstance(weight, DTensor)]
+        self._cast_to = [torch.empty_like(weight, dtype=torch.bfloat16) for weight in self._cast]
+
+    def _adapters(self) -> Iterator[nn.Parameter]:
+        for layer in self._layers:
+            yield from layer.lora_A.parameters()
+            yield from layer.lora_B.parameters()
+
+    def _call(self, *inputs: Any, **named: Any) -> Any:
+        if not self._cast or torch.is_grad_enabled():
+            return super()._call(*inputs, **named)
+        with self._cast_at_once():
+            return super()._call(*inputs, **named)
+
+    @contextmanager
+    def _cast_at_once(self) -> Iterator[None]:
+        """Inside, adapters are the bfloat16 that autocast would else make of each one and of its input, one by one."""
+        single = [weight.data for weight in self._cast]
+        torch._foreach_copy_(self._cast_to, single)
+        for weight, cast in zip(self._cast, self._cast_to, strict=True):
+            weight.data = cast
+        try:
+            yield
+        finally:
+            for weight, value in zip(self._cast, single, strict=True):
+                weight.data = value
 
     @contextmanager
     def _start_in_place(self) -> Iterator[None]:

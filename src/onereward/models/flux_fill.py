@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -389,7 +390,7 @@ class FluxFill:
         length = self.contract.max_sequence_length
         for prompt in prompts:
             if len(self.tokenizer_2(prompt).input_ids) > length:
-                logger.warning("the prompt is cut after %d tokens: %s", length, prompt)
+                _warn_of_cut(length, prompt)
         t5 = self.text_encoder_2(self._token_ids(self.tokenizer_2, prompts, length))
         return Text(tokens_BTD=t5[0].to(self._dtype), pooled_BD=clip.pooler_output.to(self._dtype))
 
@@ -448,6 +449,12 @@ def with_shift(scheduler: FlowMatchEulerDiscreteScheduler, shift: Shift) -> Flow
         base_shift=shift.base_mu,
         max_shift=shift.max_mu,
     )
+
+
+@lru_cache(1024)
+def _warn_of_cut(length: int, prompt: str) -> None:
+    """Once a prompt, which trainings encode again and again."""
+    logger.warning("the prompt is cut after %d tokens: %s", length, prompt)
 
 
 def _precise(tensor: Tensor) -> Tensor:

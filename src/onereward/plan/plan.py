@@ -218,6 +218,8 @@ def _optimizer_seconds(setup: Setup, played: Rehearsal, card: Card) -> float | N
 def _notes(setup: Setup) -> Iterator[str]:
     if setup.world > 1:
         yield "the time in which processes exchange weights and gradients is left out"
+    if setup.offload_idle:
+        yield "the time in which the average and the start come from the CPU's memory is left out"
     if setup.reference_pool:
         yield "the references are taken from the pool: each is made once, at the cost of a reference rollout"
     if not setup.cache_conditions:
@@ -276,6 +278,7 @@ def _changes(setup: Setup) -> list[Change]:
         (not setup.checkpointing, "--set checkpointing=true", {"checkpointing": True}),
         (setup.micro_batch > 1, "--set micro_batch=1", {"micro_batch": 1}),
         (setup.world > 1 and not setup.sharded, "--sharded", {"sharded": True}),
+        (not setup.offload_idle, "--offload-idle", {"offload_idle": True}),
         (not setup.lora_rank, f"--set lora_rank={LORA_RANK}", {"lora_rank": LORA_RANK}),
     )
     return [Change(typed=typed, values=values) for possible, typed, values in changes if possible]

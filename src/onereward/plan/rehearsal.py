@@ -52,6 +52,7 @@ class Setup:
     pixels: int | None
     world: int = 1
     sharded: bool = False
+    offload_idle: bool = False
     on_gpu: bool = False
 
     @property
@@ -128,7 +129,9 @@ def _meter(setup: Setup) -> Meter:
     # The bfloat16 shapes of what the processes hold in float32 count twice.
     held = share * (2 if setup.gathers_bfloat16 else 1)
     trained = dict.fromkeys((POLICY, AVERAGE, START, GRADIENTS, MOMENTS, OPTIMIZER), held)
-    return Meter({BASE: share, JUDGE: share, HELD_OUT: share, **trained})
+    away = dict.fromkeys((AVERAGE, START), 0.0) if setup.offload_idle else {}
+    held_out = 0.0 if setup.offload_idle and not setup.sharded else share
+    return Meter({BASE: share, JUDGE: share, HELD_OUT: held_out, **trained, **away})
 
 
 def _cast(meter: Meter, config: RLConfig, setup: Setup, models: ModelShapes) -> _Cast:
@@ -192,11 +195,12 @@ def _play(meter: Meter, cast: _Cast, config: RLConfig, setup: Setup, editor_shap
 
 def _copies(transformer: Any, config: RLConfig, setup: Setup) -> WholeCopies:
     bfloat16 = setup.precision is Precision.BFLOAT16
+    offload = setup.offload_idle and not setup.sharded  # a part of split weights changes places with what is on the CPU
     if setup.lora_rank:
-        return AdapterCopies(transformer, rank=setup.lora_rank, seed=0, bfloat16=bfloat16)
+        return AdapterCopies(transformer, rank=setup.lora_rank, seed=0, bfloat16=bfloat16, offload=offload)
     if setup.gathers_bfloat16:
         return _Gathered(transformer, keep_start=config.needs_start, bfloat16=True, split=_in_bfloat16)
-    return WholeCopies(transformer, keep_start=config.needs_start, bfloat16=bfloat16)
+    return WholeCopies(transformer, keep_start=config.needs_start, bfloat16=bfloat16, offload=offload)
 
 
 class _Gathered(WholeCopies):

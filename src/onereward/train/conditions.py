@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from onereward.edit.regions import Fit, Region
+from onereward.models.fingerprint import encoding_fingerprint_of
 from onereward.models.flux_fill import FillCondition, FluxFill, Text
 from onereward.rl_terms import Batch
 from onereward.runtime.mesh import Mesh
@@ -42,7 +43,7 @@ class Encoder:
         self, editor: FluxFill, cache: Cache | None = None, pixels: int | None = None, identity: str | None = None
     ) -> None:
         self._editor, self._cache, self._pixels = editor, cache, pixels
-        self._identity = encoding_identity(editor) if cache is not None and identity is None else identity or ""
+        self._identity = encoding_fingerprint_of(editor) if cache is not None and identity is None else identity or ""
         self._identity = key_of(self._identity, str(editor.dtype), editor.device.type)  # these change the last bits
         self._memory = _Memory(_MEMORY)
         self._sizes: dict[str, torch.Size] = {}
@@ -214,18 +215,3 @@ def _name_of(triplet: Triplet) -> str:
 
 def _bytes_of(tensors: Tensors) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
-
-
-def encoding_identity(editor: FluxFill) -> str:
-    """SHA-256 of what decides how an editor encodes texts and pictures: its text encoders and VAE, not the transformer.
-
-    Raises ValueError if the text encoders were freed.
-    """
-    words = [sorted(tokenizer.get_vocab().items()) for tokenizer in (editor.tokenizer, editor.tokenizer_2)]
-    latents = editor.vae.config.scaling_factor, editor.vae.config.shift_factor
-    identity = key_of(repr((words, latents, editor.contract.max_sequence_length)))
-    for part in (editor.text_encoder, editor.text_encoder_2, editor.vae):
-        for name, tensor in sorted(part.state_dict().items()):
-            data = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-            identity = key_of(identity, f"{name} {tuple(tensor.shape)} {tensor.dtype}", data)
-    return identity

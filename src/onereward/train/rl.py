@@ -8,7 +8,7 @@ changes a number beyond its last bits.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,13 @@ from onereward.models.base import Transformer
 from onereward.models.copies import AdapterCopies, WholeCopies
 from onereward.models.fingerprint import fingerprint_of
 from onereward.models.flux_fill import FluxFill
-from onereward.models.load import save_editor, save_lora
 from onereward.models.qwen_vl import QwenVLJudge
 from onereward.rl import reference_images, reference_of, train
 from onereward.rl_terms import Batch, Graded
 from onereward.runtime.checkpoint import Checkpoints, Stateful, TrainedParameters
 from onereward.runtime.mesh import Mesh, launch
 from onereward.runtime.phases import Phases, take_peak_gib
-from onereward.runtime.shard import shard, whole_state
+from onereward.runtime.shard import shard
 from onereward.runtime.threads import torch_threads
 from onereward.runtime.track import Log, track
 from onereward.runtime.trackers import Trackers, check_trackers
@@ -39,7 +38,7 @@ from onereward.seeds import python_generator
 from onereward.store.cache import Cache
 from onereward.store.files import write_atomically
 from onereward.store.rundir import RunDir, to_json_values
-from onereward.terms import Triplet
+from onereward.terms import Task, Triplet
 from onereward.train.alarms import Action, ProbeFigures, Watch
 from onereward.train.conditions import Encoder
 from onereward.train.delayed_references import DelayedReferences, PastAverages
@@ -47,6 +46,7 @@ from onereward.train.draws import Drawn, Part, TripletSource, draw_slots, parts_
 from onereward.train.figures import Pull, answers_of, clipped_share, gradients_of, mean_reward, pull_of
 from onereward.train.probe import Look, Probe
 from onereward.train.references import PooledReferences, References, ReferencesHere
+from onereward.train.release import write_final
 from onereward.train.remote_references import ActorOptions, ReferenceMaker, RemoteReferences
 from onereward.train.rl_config import Release, RLRun, TrainRLConfig
 from onereward.train.timed import TimedEditor, TimedJudge
@@ -74,6 +74,9 @@ class Means:
 
     processes: int = 1  # on this machine; under torchrun its own processes share the batch
     sharded: bool = False  # the weights are split over the processes (FSDP2)
+    offload_idle: bool = (
+        False  # what is idle in most of a step lies in the CPU's memory: average, start, held-out judge
+    )
     compile: bool = False  # the transformer's blocks
     actors: ActorOptions | None = None  # of Ray, which make the references
     trackers: tuple[str, ...] = ()
@@ -187,6 +190,8 @@ class _Training:
         self.judge, self.held_out = self._judge(sources.judge), None
         if sources.held_out_judge is not None:
             self.held_out = self._judge(sources.held_out_judge)
+            if means.offload_idle and not self.sharded:
+                self.held_out.model.to("cpu")
         self.phases = Phases(editor.device)
         self.timed = TimedEditor(editor, self.copies.policy, self.phases)
         self.probes = self._probes(sources.probe)
@@ -226,12 +231,11 @@ class _Training:
             transformer.enable_gradient_checkpointing()
             self.editor.vae.enable_gradient_checkpointing()
         split = self._split_transformer if self.sharded else None
+        means: Any = {"bfloat16": config.bfloat16, "offload": self.means.offload_idle, "split": split}
         if config.lora_rank:
-            copies: WholeCopies = AdapterCopies(
-                transformer, rank=config.lora_rank, seed=config.seed, bfloat16=config.bfloat16, split=split
-            )
+            copies: WholeCopies = AdapterCopies(transformer, rank=config.lora_rank, seed=config.seed, **means)
         else:
-            copies = WholeCopies(transformer, keep_start=config.needs_start, bfloat16=config.bfloat16, split=split)
+            copies = WholeCopies(transformer, keep_start=config.needs_start, **means)
         if self.means.compile:
             transformer.compile_repeated_blocks()
         return copies
@@ -327,7 +331,7 @@ class _Training:
                 "clipped": clipped_share(answers),
             }
             phases = self.phases.take()
-            looks = {probe.task: probe.look(self.released) for probe in self.probes} if self._is_probed() else {}
+            looks = self._looks() if self._is_probed() else {}
             if looks:
                 values |= self._watched(values, looks)
             values["staleness"] = self.references.advance(self.step)
@@ -393,12 +397,26 @@ class _Training:
     def _is_probed(self) -> bool:
         return bool(self.probes) and (self.step % self.config.probe_every == 0 or self.step == self.config.steps)
 
+    def _looks(self) -> dict[Task, Look]:
+        with self._held_out_here():
+            return {probe.task: probe.look(self.released) for probe in self.probes}
+
+    @contextmanager
+    def _held_out_here(self) -> Iterator[None]:
+        """Inside, a held-out judge that is kept in the CPU's memory is where the editor is."""
+        judge = self.held_out if self.means.offload_idle and not self.sharded else None
+        if judge is not None:
+            judge.model.to(self.editor.device)
+        yield
+        if judge is not None:
+            judge.model.to("cpu")
+
     def _inspect(self, graded: Graded) -> None:
         """At a probe, how the dimensions pull; not where weights are split, which go backward only once."""
         if self._is_probed() and not self.sharded and graded.batch.weight:
             self.pulls.append((graded.dimensions, gradients_of(graded)))
 
-    def _watched(self, values: Mapping[str, Any], looks: Mapping[Any, Look]) -> dict[str, Any]:
+    def _watched(self, values: Mapping[str, Any], looks: Mapping[Task, Look]) -> dict[str, Any]:
         """What the log says of a probe, after the alarms and what they bring about."""
         pull, self.pulls = pull_of(self.pulls) if self.pulls else Pull(norm={}, cosine={}), []
         figures = ProbeFigures(
@@ -448,21 +466,9 @@ class _Training:
         )
 
     def _finish(self) -> None:
-        """`final/`: the policy or the average; adapters as a LoRA, else the whole editor."""
         self.checkpoints.wait()
-        kept = nullcontext() if self.config.release is Release.POLICY else self.copies.kept_average.in_place()
-        with kept:
-            state = whole_state(self.copies.module, trained_only=True)
-        if self.mesh.rank == 0:
-            if isinstance(self.copies, AdapterCopies):
-                save = partial(
-                    save_lora, editor=self.editor, base=self.config.editor, lora=self.copies.lora, state=state
-                )
-            else:
-                state = {name: tensor.to(self.saved_dtype) for name, tensor in state.items()}
-                save = partial(save_editor, editor=self.editor, state=state)
-            self.folder.write_final(self.config.steps, save, after=self.step)
-        self.mesh.wait()
+        trained = self.config, self.editor, self.copies
+        write_final(self.folder, self.mesh, *trained, dtype=self.saved_dtype, after=self.step)
 
     def out_of_memory(self, error: BaseException) -> OSError:
         """What to do when the GPU's memory is used up."""
