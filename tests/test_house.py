@@ -19,7 +19,7 @@ from onereward.cli.main import VERBS, verb_parser
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "onereward"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-TORCH_FREE = ("", "terms", "seeds", "query", "store", "annotate", "cli", "doctor")
+TORCH_FREE = ("", "terms", "seeds", "query", "store", "web", "people", "annotate", "study", "cli", "doctor")
 
 
 def _distribution(requirement: str) -> str:
@@ -40,6 +40,7 @@ DECLARED = {
         *PYPROJECT["project"]["dependencies"],
         *EXTRAS["web"],
         *EXTRAS["playground"],
+        *EXTRAS["postgres"],
         *EXTRAS["quantize"],
         *EXTRAS["ray"],
     ]

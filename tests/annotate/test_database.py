@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from onereward.annotate.database import METADATA, CastVote, VoteDatabase
+from onereward.annotate.database import CastVote, VoteDatabase
+from onereward.people.tables import METADATA
 from onereward.terms import Dimension, Task, Vote, VoterKind
 
 

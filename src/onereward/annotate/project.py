@@ -1,0 +1,184 @@
+"""A project: triplets with their candidates as items that people vote on, and how often each is wanted."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import sqlalchemy as sa
+
+from onereward.annotate.pairing import Pairing
+from onereward.people.database import Database
+from onereward.people.events import append
+from onereward.people.persons import Clock
+from onereward.people.pictures import Pictures
+from onereward.people.settings import keep_setting, setting
+from onereward.people.tables import ITEMS, SLOTS
+from onereward.terms import Candidate, Dimension, Triplet, Vote, dimensions_of
+
+_PROJECT, _PAUSED = "annotate", "paused"
+
+Gold = Mapping[Dimension, tuple[int | None, int | None]]
+"""Known best and worst of an item by dimension, None twice where all are alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectConfig:
+    """What an item and a person get; times in seconds."""
+
+    annotators: int = 3  # different people an item
+    extra: int = 1  # further ones where those do not agree
+    gold: float = 0.05  # share of a person's items whose answers are known
+    repeats: float = 0.05  # share that a person sees a second time
+    repeat_after: int = 10  # other items in between, at least
+    minimum_seconds: float = 2.0
+    lease_seconds: float = 600.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("annotators", "lease_seconds", "repeat_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"got {name} {getattr(self, name)}, expected 1 or more")
+        if self.extra < 0 or self.minimum_seconds < 0:
+            raise ValueError(f"got extra {self.extra}, minimum_seconds {self.minimum_seconds}, expected 0 or more")
+        if not (self.gold >= 0 and self.repeats >= 0 and self.gold + self.repeats < 1):
+            raise ValueError(f"got shares of {self.gold} gold and {self.repeats} repeats, expected a sum below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What a database was set up for."""
+
+    config: ProjectConfig
+    fingerprints: Mapping[str, str]
+
+
+def import_items(
+    database: Database,
+    pictures: Pictures,
+    pairing: Pairing,
+    config: ProjectConfig,
+    clock: Clock,
+    gold: Mapping[str, Gold] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Set the project up and return how many items were new; run again it goes on where it was stopped.
+
+    `gold` has known answers by triplet id; such an item is no work, everybody may be asked about it. Raises ValueError
+    for another project in the database, and for gold of a triplet that there is not.
+    """
+    gold = gold or {}
+    with database.writing() as connection:
+        _begin(connection, Project(config=config, fingerprints=pairing.fingerprints), clock())
+    added, seen = 0, set()
+    for index in range(len(pairing)):
+        shard = pairing.shard(index)
+        seen |= {triplet.id for triplet, _ in shard}
+        with database.writing() as connection:
+            new = _without(connection, pairing.fingerprints["candidates"], shard)
+            for triplet, candidates in new:
+                _add(connection, pictures, pairing, config, triplet, candidates, gold.get(triplet.id))
+            if new:
+                append(connection, "items", None, clock(), triplets=[triplet.id for triplet, _ in new])
+        added += len(new)
+        progress(1)
+    if missing := sorted(set(gold) - seen):
+        raise ValueError(f"gold answers for {', '.join(missing[:5])}, but there is no such triplet")
+    return added
+
+
+def project_of(connection: sa.Connection) -> Project:
+    """The project; ValueError if nothing was imported."""
+    kept = setting(connection, _PROJECT)
+    if kept is None:
+        raise ValueError("nothing to annotate in this database: run `onereward annotate import` first")
+    return Project(config=ProjectConfig(**kept["config"]), fingerprints=kept["fingerprints"])
+
+
+def is_paused(connection: sa.Connection) -> bool:
+    """Whether nothing is given out at present; what was given out may still be answered."""
+    return bool(setting(connection, _PAUSED, False))
+
+
+def pause(database: Database, paused: bool, clock: Clock) -> None:
+    """Stop giving items out, or go on."""
+    with database.writing() as connection:
+        keep_setting(connection, _PAUSED, paused)
+        append(connection, "pause", None, clock(), paused=paused)
+
+
+def gold_of(votes: Iterable[Vote]) -> dict[str, Gold]:
+    """Known answers by triplet, from votes that are trusted."""
+    found: dict[str, dict[Dimension, tuple[int | None, int | None]]] = {}
+    for vote in votes:
+        found.setdefault(vote.triplet_id, {})[vote.dimension] = vote.best, vote.worst
+    return dict(found)
+
+
+def _begin(connection: sa.Connection, project: Project, at: float) -> None:
+    kept = setting(connection, _PROJECT)
+    wanted = {"config": asdict(project.config), "fingerprints": dict(project.fingerprints)}
+    if kept is None:
+        keep_setting(connection, _PROJECT, wanted)
+        append(connection, "project", None, at, **wanted)
+    elif kept != wanted:
+        was = ProjectConfig(**kept["config"])
+        changed = [each.name for each in fields(was) if getattr(was, each.name) != getattr(project.config, each.name)]
+        changed += [role for role, value in wanted["fingerprints"].items() if kept["fingerprints"].get(role) != value]
+        raise ValueError(
+            f"the database holds a project with another {', '.join(changed)}: name another --database, or repeat "
+            "the settings and folders that it was made with"
+        )
+
+
+def _without(
+    connection: sa.Connection, candidates: str, shard: Sequence[tuple[Triplet, list[Candidate]]]
+) -> list[tuple[Triplet, list[Candidate]]]:
+    """What is not in the database yet."""
+    ids = [triplet.id for triplet, _ in shard]
+    query = sa.select(ITEMS.c.triplet_id).where(ITEMS.c.candidates == candidates, ITEMS.c.triplet_id.in_(ids))
+    known = set(connection.execute(query).scalars())
+    return [pair for pair in shard if pair[0].id not in known]
+
+
+def _add(
+    connection: sa.Connection,
+    pictures: Pictures,
+    pairing: Pairing,
+    config: ProjectConfig,
+    triplet: Triplet,
+    candidates: Sequence[Candidate],
+    gold: Gold | None,
+) -> None:
+    if gold is not None:
+        _check_gold(triplet, candidates, gold)
+    item = (connection.execute(sa.select(sa.func.max(ITEMS.c.id))).scalar() or 0) + 1
+    source = pictures.add(connection, item, triplet.image)
+    size = source.width, source.height
+    options = [(each.index, pictures.add(connection, item, each.image, size).id) for each in candidates]
+    row = {
+        "id": item,
+        "candidates": pairing.fingerprints["candidates"],
+        "triplet_id": triplet.id,
+        "task": triplet.task.value,
+        "prompt": triplet.prompt,
+        "source": source.id,
+        "mask": pictures.add(connection, item, triplet.mask, size).id,
+        "options": json.dumps(options),
+        "gold": None if gold is None else json.dumps({dimension.value: pair for dimension, pair in gold.items()}),
+    }
+    connection.execute(ITEMS.insert(), row)
+    if gold is None:
+        slots = [{"item": item, "replicate": number, "purpose": "work"} for number in range(config.annotators)]
+        connection.execute(SLOTS.insert(), slots)
+
+
+def _check_gold(triplet: Triplet, candidates: Sequence[Candidate], gold: Gold) -> None:
+    indices = {candidate.index for candidate in candidates}
+    dimensions = dimensions_of(triplet.task, triplet.prompt)
+    for dimension, (best, worst) in gold.items():
+        fits = (best is None and worst is None) or (best in indices and worst in indices and best != worst)
+        if dimension not in dimensions or not fits:
+            raise ValueError(
+                f"{triplet.id}: got gold {dimension} best {best}, worst {worst}; expected two different candidates of "
+                f"{sorted(indices)} in one of {', '.join(dimensions)}"
+            )

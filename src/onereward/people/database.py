@@ -1,0 +1,133 @@
+"""The database of votes, ratings and who gave them: SQLite (in WAL mode) by path, PostgreSQL by URL.
+
+On SQLite every write opens with BEGIN IMMEDIATE: a transaction that reads first and writes later loses to another
+writer with "database is locked", whatever the timeout. Threads of one process queue for it in order.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.resources import as_file, files
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from onereward.people.tables import VOTES
+
+_BUSY_MS = 30_000
+_CONNECTIONS = 40
+_UNUSABLE = "not a database", "unable to open", "readonly database"  # how SQLite says that a file will not do
+_MIGRATING = 20_100_603  # any number: the advisory lock that PostgreSQL's clients migrate under
+
+
+class Database:
+    """A context manager that closes its connections. Threads and processes may share a file.
+
+    `place` is a path (SQLite) or a database URL. Raises ValueError if `create` is false and no file is there, or if the
+    file is no such database; OSError if a driver is missing or a server does not answer.
+    """
+
+    def __init__(self, place: str, *, create: bool = True) -> None:
+        url = _url(place)
+        if url.get_backend_name() == "sqlite" and url.database:
+            if not create and not Path(url.database).exists():
+                raise ValueError(f"no vote database at {place}: pass the --database that votes were collected in")
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self.place = place
+        self._engine = _engine(url)
+        self._turn = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
+        try:
+            if not create and not _has_votes(url):
+                raise ValueError(f"{place} is not a vote database: pass the --database that votes were collected in")
+            with self.writing() as connection:
+                _migrate(connection)
+        except sa.exc.DatabaseError as error:
+            self._engine.dispose()
+            if url.get_backend_name() != "sqlite":
+                raise OSError(f"cannot use the database at {url!r}: {error.orig}") from error
+            if not any(words in str(error) for words in _UNUSABLE):
+                raise
+            raise ValueError(
+                f"cannot use {place} as a vote database ({error.orig}): pass another --database, or mend that file"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that is committed when the block ends, before anybody is told of it."""
+        with (
+            self._turn,
+            self._engine.connect().execution_options(onereward_writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the database."""
+        with self._engine.connect() as connection:
+            yield connection
+
+
+def _url(place: str) -> sa.URL:
+    url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
+    return url.set(drivername="postgresql+pg8000") if url.drivername in ("postgresql", "postgres") else url
+
+
+def _has_votes(url: sa.URL) -> bool:
+    """Whether the table of votes is there, by a look that changes nothing."""
+    engine = sa.create_engine(url)
+    try:
+        return sa.inspect(engine).has_table(VOTES.name)
+    finally:
+        engine.dispose()
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    try:
+        engine = sa.create_engine(url, pool_size=_CONNECTIONS, max_overflow=0, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise OSError(f"no driver for {url.drivername}: pip install 'onereward[postgres]'") from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, record: object) -> None:
+    connection.isolation_level = None  # the driver shall not begin transactions by itself, see _begin_sqlite
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("onereward_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(connection: sa.Connection) -> None:
+    """Bring the schema to the newest revision inside the caller's transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+    with as_file(files("onereward.people") / "migrations") as folder:
+        script = ScriptDirectory(str(folder))
+        context = MigrationContext.configure(connection)
+        pending = list(script.iterate_revisions("head", context.get_current_revision() or "base"))
+        with Operations.context(context):
+            for revision in reversed(pending):
+                revision.module.upgrade()
+        if pending:
+            context.stamp(script, "head")
