@@ -1,4 +1,4 @@
-"""Votes -> preferences: one pair from each vote that is no skip (Sec. 4.2, Fig. 2), and one from a skip if wanted."""
+"""Votes -> preferences: one pair from each vote that is no skip (Sec. 4.2, Fig. 2), and more if wanted."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from onereward.annotate.consensus import Weighting, weighed
 from onereward.annotate.database import CastVote, VoteDatabase
 from onereward.annotate.pairing import Pairing
 from onereward.seeds import python_generator
@@ -15,10 +16,12 @@ from onereward.terms import DIMENSIONS, Candidate, Preference, Triplet, Vote
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Whose votes the preferences come from, and whether a skip makes a tie."""
+    """Whose votes the preferences come from, how several become one, whether a skip makes a tie, and which pairs."""
 
     voters: tuple[str, ...]
     ties: bool
+    all_pairs: bool
+    weighting: Weighting
 
 
 def export_preferences(
@@ -28,32 +31,38 @@ def export_preferences(
     progress: Callable[[int], None] | None = None,
     *,
     ties: bool = False,
+    all_pairs: bool = False,
+    weighting: Weighting = Weighting.EACH,
 ) -> Manifest:
     """Write the preferences of all votes on the pairing's candidates, in the order of triplets, dimensions, voters.
 
-    With `ties` a skip becomes a tie between two of the candidates, always the same two. Of several votes of one voter
-    on one triplet and dimension the last counts. `progress` is told how many more shards are done. Raises ValueError if
-    there is no vote on these candidates.
+    With `ties` a skip becomes a tie between two of the candidates, always the same two. With `all_pairs` the best also
+    wins against the rest, and the rest against the worst. Of several votes of one voter on one triplet and dimension
+    the last counts. `progress` is told how many more shards are done. Raises ValueError if there is no vote on these
+    candidates.
     """
     answers = latest_answers(database.answers(pairing.fingerprints["candidates"]))
     if not answers:
         raise ValueError("the database has no votes on these candidates: collect some, or pass their --candidates")
+    voters = tuple(sorted({answer.vote.voter for answer in answers}))
     of_triplet: dict[str, list[CastVote]] = defaultdict(list)
-    for answer in answers:
+    for answer in weighed(answers, weighting, _candidates_of(pairing, weighting)):
         of_triplet[answer.vote.triplet_id].append(answer)
+
+    config = ExportConfig(voters=voters, ties=ties, all_pairs=all_pairs, weighting=weighting)
 
     def make_shard(index: int) -> list[Preference]:
         return [
             preference
             for triplet, candidates in pairing.shard(index)
-            for preference in _preferences_of(triplet, candidates, of_triplet[triplet.id], ties)
+            for preference in _preferences_of(triplet, candidates, of_triplet[triplet.id], config)
         ]
 
     return run_stage(
         output,
         kind=Preference,
         stage="annotate",
-        config=ExportConfig(voters=tuple(sorted({answer.vote.voter for answer in answers})), ties=ties),
+        config=config,
         inputs={**pairing.fingerprints, "votes": _digest(answers)},
         shard_count=len(pairing),
         make_shard=make_shard,
@@ -69,7 +78,7 @@ def latest_answers(answers: Sequence[CastVote]) -> list[CastVote]:
 
 
 def _preferences_of(
-    triplet: Triplet, candidates: Sequence[Candidate], answers: Sequence[CastVote], ties: bool
+    triplet: Triplet, candidates: Sequence[Candidate], answers: Sequence[CastVote], config: ExportConfig
 ) -> list[Preference]:
     images = {candidate.index: candidate.image for candidate in candidates}
     order = DIMENSIONS[triplet.task]
@@ -92,17 +101,27 @@ def _preferences_of(
             tie=vote.is_skip,
         )
         for vote in votes
-        if ties or not vote.is_skip
-        for winner, loser in [_compared(vote, list(images))]
+        if config.ties or not vote.is_skip
+        for winner, loser in _compared(vote, list(images), config.all_pairs)
     ]
 
 
-def _compared(vote: Vote, indices: Sequence[int]) -> tuple[int, int]:
-    """The best and the worst of a vote; of a skip any two candidates."""
-    if vote.best is not None and vote.worst is not None:
-        return vote.best, vote.worst
-    first, second = python_generator("tie", vote.triplet_id, vote.dimension).sample(indices, 2)
-    return first, second
+def _compared(vote: Vote, indices: Sequence[int], all_pairs: bool) -> list[tuple[int, int]]:
+    """The best and the worst of a vote, and both beside each of the rest if wanted; of a skip any two candidates."""
+    if vote.best is None or vote.worst is None:
+        first, second = python_generator("tie", vote.triplet_id, vote.dimension).sample(indices, 2)
+        return [(first, second)]
+    rest = [index for index in indices if index not in (vote.best, vote.worst)] if all_pairs else []
+    beside = [pair for index in rest for pair in ((vote.best, index), (index, vote.worst))]
+    return [(vote.best, vote.worst), *beside]
+
+
+def _candidates_of(pairing: Pairing, weighting: Weighting) -> dict[str, int]:
+    """How many candidates each triplet has, where that is asked for."""
+    if weighting is not Weighting.DAWID_SKENE:
+        return {}
+    shards = (pairing.shard(index) for index in range(len(pairing)))
+    return {triplet.id: len(candidates) for shard in shards for triplet, candidates in shard}
 
 
 def _digest(answers: Sequence[CastVote]) -> str:
