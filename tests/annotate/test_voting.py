@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from onereward.annotate.consensus import Weighting
 from onereward.annotate.database import CastVote, VoteDatabase
 from onereward.annotate.export import export_preferences, latest_answers
 from onereward.annotate.pairing import Pairing
@@ -219,3 +220,24 @@ def test_no_votes_no_preferences(pairing: Pairing, database: VoteDatabase, tmp_p
 def test_annotation_imports_no_torch() -> None:
     code = "import sys, onereward.annotate.export, onereward.annotate.voting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_all_pairs_are_best_over_rest_over_worst(pairing: Pairing, database: VoteDatabase, tmp_path: Path) -> None:
+    collect_votes(database, pairing, KnownVoter())
+    export_preferences(database, pairing, tmp_path / "preferences", all_pairs=True)
+    found = [one for one in read_records(tmp_path / "preferences", Preference) if one.triplet_id == "t1"]
+    assert [(one.winner_index, one.loser_index) for one in found] == [(2, 0), (2, 1), (1, 0)]
+    assert [(one.winner, one.loser) for one in found][1:] == [(b"t1-2", b"t1-1"), (b"t1-1", b"t1-0")]
+
+
+def test_a_consensus_is_exported_as_one_vote_a_triplet_and_dimension(
+    pairing: Pairing, database: VoteDatabase, tmp_path: Path
+) -> None:
+    for name in ("ann", "bob", "cy"):
+        collect_votes(database, pairing, KnownVoter(name=name))
+    for weighting in (Weighting.MAJORITY, Weighting.DAWID_SKENE):
+        manifest = export_preferences(database, pairing, tmp_path / weighting, weighting=weighting)
+        found = list(read_records(tmp_path / weighting, Preference))
+        assert manifest.rows == 3 + 1 + 2 + 3 and {one.voter for one in found} == {weighting.value}
+        assert all((one.winner_index, one.loser_index) == (2, 0) for one in found)
+    assert export_preferences(database, pairing, tmp_path / "each").rows == 3 * 9

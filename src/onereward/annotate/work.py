@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from onereward.annotate.project import Project, ProjectConfig, is_paused, project_of
 from onereward.people.database import Database
 from onereward.people.events import append
-from onereward.people.persons import Clock, new_id
+from onereward.people.persons import Clock, Persons, new_id
 from onereward.people.tables import CLAIMS, ITEMS, PEOPLE, PICTURES, SLOTS, VOTES
 from onereward.seeds import python_generator
 from onereward.terms import Dimension, Task, dimensions_of
@@ -132,6 +132,7 @@ class Work:
 
     def __init__(self, database: Database, clock: Clock = time.time) -> None:
         self._database, self._clock = database, clock
+        self._persons = Persons(database, clock)
 
     def held(self, person: str) -> list[Assignment]:
         """What the person holds and nobody else has taken since, oldest first; their leases begin anew."""
@@ -264,13 +265,18 @@ class Work:
                 raise UnknownAssignmentError("nobody holds this assignment")
             append(connection, "release", None, self._clock(), claim=assignment)
 
-    def free_all(self, connection: sa.Connection, person: str, *, drop: bool) -> None:
-        """Give what somebody holds back, in the caller's transaction; with `drop` also what they have answered."""
+    def withdraw(self, person: str, *, drop: bool) -> None:
+        """End somebody's link and sessions and give what they hold to others.
+
+        With `drop` what they answered is not counted, and is asked again.
+        """
         mine = [SLOTS.c.person == person, SLOTS.c.purpose == WORK]
         if not drop:
             mine.append(SLOTS.c.done_at.is_(None))
         free = {"person": None, "claim": None, "leased_until": None, "done_at": None}
-        connection.execute(SLOTS.update().where(*mine).values(free))
+        with self._database.writing() as connection:
+            connection.execute(SLOTS.update().where(*mine).values(free))
+            self._persons.withdraw(connection, person, drop=drop)
 
     def _again(
         self, connection: sa.Connection, person: str, claim: "sa.Row[tuple[object, ...]]", config: ProjectConfig

@@ -1,0 +1,122 @@
+"""What an admin sees, counted by hand on four items, two people and a clock that the test turns."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from onereward.annotate.audit import audit
+from onereward.annotate.overview import overview
+from onereward.annotate.project import ProjectConfig, import_items, pause
+from onereward.annotate.work import Assignment, Choice, Reason, Submission, Work
+from onereward.people.tables import EVENTS, VOTES
+from onereward.terms import Dimension
+from tests.annotate.running import Project, pairing_of, project
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Project]:
+    with project(tmp_path, items=4, annotators=2) as made:
+        yield made
+
+
+def vote(made: Project, work: Work, person: str, best: int, worst: int, seconds: float = 5) -> Assignment:
+    """Claims the next item and answers it; candidate indices, the same in every dimension."""
+    item = work.claim(person, uuid4())
+    assert isinstance(item, Assignment)
+    made.clock.now += seconds
+    choices = tuple(Choice(dimension=dimension, best=best, worst=worst) for dimension in item.dimensions)
+    work.answer(person, Submission(uuid=uuid4(), assignment=item.id, seconds=seconds, choices=choices))
+    return item
+
+
+def test_it_counts_answers_people_and_what_is_held(shared: Project) -> None:
+    work = Work(shared.database, shared.clock)
+    (ann, _), (bob, _) = shared.link_of("Ann"), shared.link_of("Bob")
+    for seconds in (4, 6, 20):
+        vote(shared, work, ann, 0, 1, seconds)
+    vote(shared, work, bob, 0, 2)
+    held = work.claim(bob, uuid4())
+    assert isinstance(held, Assignment)
+    seen = overview(shared.database, shared.clock)
+    assert (seen.items, seen.finished, seen.wanted, seen.done, seen.paused) == (4, 1, 8, 4, False)
+    assert seen.answers_a_minute == pytest.approx(4 / 10) and seen.minutes_left == pytest.approx(10)
+    rows = {row.person.name: row for row in seen.people}
+    assert (rows["Ann"].done, rows["Ann"].held, rows["Ann"].seconds_an_item) == (3, 0, 6)
+    assert (rows["Bob"].done, rows["Bob"].held, rows["Bob"].seconds_an_item) == (1, 1, 5)
+    [row] = seen.held
+    assert (row.assignment, row.person, row.leased_until) == (held.id, bob, shared.clock.now + 600)
+    pause(shared.database, True, shared.clock)
+    assert overview(shared.database, shared.clock).paused
+
+
+def test_agreement_is_on_the_best_candidate_of_items_with_two_answers(shared: Project) -> None:
+    work = Work(shared.database, shared.clock)
+    (ann, _), (bob, _) = shared.link_of("Ann"), shared.link_of("Bob")
+    for best in (0, 1, 2, 0):
+        vote(shared, work, ann, best, (best + 1) % 3)
+    for best in (0, 1, 2, 1):
+        vote(shared, work, bob, best, (best + 1) % 3)
+    # Items by turns are fills (four dimensions) and removals (one): fills 0 and 2 agree, removal 1 does and 3 does not.
+    rows = {row.dimension: row for row in overview(shared.database, shared.clock).agreement}
+    assert rows[Dimension.STRUCTURE].items == rows[Dimension.REMOVAL_QUALITY].items == 2
+    assert rows[Dimension.STRUCTURE].found.pairwise.value == 1.0
+    assert rows[Dimension.REMOVAL_QUALITY].found.pairwise.value == 0.5
+
+
+def test_gold_and_repeats_tell_how_well_somebody_answers(tmp_path: Path) -> None:
+    with project(tmp_path, items=1) as made:
+        pairing = pairing_of(tmp_path / "more", 24)
+        known = {"t1": {Dimension.REMOVAL_QUALITY: (0, 1)}, "t3": {Dimension.REMOVAL_QUALITY: (2, 1)}}
+        config = ProjectConfig(annotators=1, gold=0.3, repeats=0.3, repeat_after=3, minimum_seconds=0)
+        from onereward.people.database import Database
+
+        with Database(str(tmp_path / "gold.sqlite")) as database:
+            import_items(database, made.pictures, pairing, config, made.clock, known)
+            other = replace(made, database=database)
+            work, (ann, _) = Work(database, made.clock), other.link_of("Ann")
+            purposes = [vote(other, work, ann, 0, 1) for _ in range(22)]
+            assert len(purposes) == 22
+            [row] = overview(database, made.clock).people
+            assert row.gold == (1, 2)
+            assert row.repeats[0] == row.repeats[1] > 0  # who always says the same says it again
+            with database.reading() as connection:
+                counts = dict(
+                    connection.execute(sa.select(VOTES.c.purpose, sa.func.count()).group_by(VOTES.c.purpose)).all()
+                )
+            assert counts["gold"] == 2 and counts["repeat"] == row.repeats[1]
+
+
+def test_the_audit_finds_a_vote_that_was_changed_added_or_taken_away(shared: Project) -> None:
+    work, (ann, _) = Work(shared.database, shared.clock), shared.link_of("Ann")
+    vote(shared, work, ann, 0, 1)
+    item = work.claim(ann, uuid4())
+    assert isinstance(item, Assignment)
+    shared.clock.now += 5
+    skips = tuple(Choice(dimension=each, best=None, worst=None, reason=Reason.ALIKE) for each in item.dimensions)
+    work.answer(ann, Submission(uuid=uuid4(), assignment=item.id, seconds=5, choices=skips))
+    with shared.database.reading() as connection:
+        good = audit(connection)
+        assert audit(connection, expected=good.head) == good
+        with pytest.raises(ValueError, match="no event has the hash"):
+            audit(connection, expected="0" * 63 + "1")
+        events = connection.execute(sa.select(EVENTS.c.body).where(EVENTS.c.kind == "answer")).scalars().all()
+    assert [choice["reason"] for choice in json.loads(events[1])["choices"]] == ["alike"] * len(item.dimensions)
+    for change in (
+        "UPDATE votes SET best = 2 WHERE sequence = 1",
+        "DELETE FROM votes WHERE sequence = 1",
+        "INSERT INTO votes (uuid, candidates, task, triplet_id, dimension, best, worst, voter, kind, weight, purpose, "
+        "submission) SELECT 'x', candidates, task, triplet_id, dimension, best, worst, voter, kind, weight, purpose, "
+        "'forged' FROM votes WHERE sequence = 1",
+    ):
+        with shared.database.writing() as connection:
+            for trigger in ("votes_refuse_update", "votes_refuse_delete"):
+                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger}")
+            connection.exec_driver_sql(change)
+            with pytest.raises(ValueError, match="are not those that the log of events has"):
+                audit(connection)
+            connection.rollback()
