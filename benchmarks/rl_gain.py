@@ -101,12 +101,14 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=100, metavar="N", help="of ours at most")
     parser.add_argument("--triplets", type=int, default=200, metavar="N", help="scenes of ours; 0: no end of them")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="of ours, beside OURS")
+    parser.add_argument("--set-direct", action="append", default=[], metavar="FIELD=VALUE", help="of direct")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     found = {}
     for seed in args.seeds:
-        direct = replace(toy(), judge=args.judge, seed=seed, steps=UPDATES)
-        ours = replace(with_settings(direct, [*OURS, *args.set]), steps=args.updates)
+        recipe = replace(toy(), judge=args.judge, seed=seed)
+        direct = replace(with_settings(recipe, args.set_direct), steps=UPDATES)
+        ours = replace(with_settings(recipe, [*OURS, *args.set]), steps=args.updates)
         with worker_processes(2) as executor:
             runs = {
                 "direct": executor.submit(_measure, direct_snapshots, direct, args.scenes, 50),
@@ -114,7 +116,11 @@ def main() -> None:
             }
             found[f"seed {seed}"] = compare(*(run.result() for run in runs.values()))
         (args.output / f"seed-{seed}.json").write_text(json.dumps(found[f"seed {seed}"], indent=1))
-    print(json.dumps({"settings": [*OURS, *args.set], "triplets": args.triplets, **found}, indent=1))
+    print(
+        json.dumps(
+            {"settings": [*OURS, *args.set], "direct": args.set_direct, "triplets": args.triplets, **found}, indent=1
+        )
+    )
 
 
 def compare(direct: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
