@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from onereward.charts import Axis, Mark, Point, Row, interval_chart, percent, reliability_panel, signed
 from onereward.metrics.accuracy import MEAN
 from onereward.metrics.gsb import ALL
 from onereward.metrics.judge_table import judge_table
 from onereward.report import Report, print_summary, write_report, write_table
-from onereward.report.charts import Axis, Mark, Point, Row, interval_chart, reliability_panel
 from onereward.report.page import render
-from onereward.report.words import chance, percent, points, signed
+from onereward.report.words import chance, points
 from onereward.terms import DIMENSIONS, Task
 from tests.metrics.answers import answer
 from tests.report.fake import fake_report

@@ -7,14 +7,15 @@ from operator import itemgetter
 
 from markupsafe import Markup
 
+from onereward import charts
+from onereward.charts import percent
 from onereward.metrics.accuracy import MEAN, AccuracyRow
 from onereward.metrics.calibration import BINS, Reliability
 from onereward.metrics.ceiling import CeilingRow
 from onereward.metrics.comparison import Comparison
 from onereward.metrics.gsb import ALL
 from onereward.metrics.judge_table import JudgeTable
-from onereward.report import charts
-from onereward.report.words import name, percent
+from onereward.report.words import name
 from onereward.terms import DIMENSIONS, Dimension, Task
 
 _MAIN_VARIANT = "task_dimension"

@@ -7,13 +7,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from onereward import charts
+from onereward.charts import between, percent, signed
 from onereward.metrics.accuracy import MEAN
 from onereward.metrics.gsb import ALL, GoodSameBad, ScoreRow
-from onereward.report import charts
 from onereward.report.content import BASE, TABLE_JSON, Example, Report, TimeRow
 from onereward.report.curves import Curve
 from onereward.report.judge_section import judge_section, main_row
-from onereward.report.words import between, cell_name, chance, duration, name, narrow, percent, points, signed
+from onereward.report.words import cell_name, chance, duration, name, narrow, points
 from onereward.store.files import write_atomically
 from onereward.terms import DIMENSIONS, Dimension, Task
 
@@ -57,6 +58,7 @@ def render(report: Report) -> str:
     }
     rivals = [row for row in report.scores if row.editor != BASE]
     return environment.get_template("page.html").render(
+        style=charts.style(),
         report=report,
         headline=headline(report),
         cell_name=cell_name,

@@ -6,10 +6,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from onereward.charts import percent, signed
 from onereward.metrics.accuracy import AccuracyRow
 from onereward.metrics.gsb import ALL, GoodSameBad
 from onereward.report.content import Report
-from onereward.report.words import cell_name, name, percent, signed
+from onereward.report.words import cell_name, name
 
 
 def print_summary(report: Report, page: Path, console: Console) -> None:

@@ -1,5 +1,6 @@
 """How the report words its keys and numbers."""
 
+from onereward.charts import signed
 from onereward.metrics.accuracy import MEAN
 from onereward.metrics.gsb import ALL
 from onereward.terms import Dimension, Task, VoterKind
@@ -46,16 +47,6 @@ def narrow(key: str) -> str:
     return _BREAKS.get(name(key), name(key))
 
 
-def percent(share: float, digits: int = 0) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """A difference with its sign, a true minus, and no sign on a rounded zero."""
-    text = f"{value:+.{digits}f}".replace("-", "−")
-    return text if float(f"{value:.{digits}f}") else text[1:]
-
-
 def points(difference: float) -> str:
     """A difference of shares in percentage points."""
     return signed(100 * difference, 1)
@@ -69,11 +60,6 @@ def chance(p: float) -> str:
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.0f} s"
-
-
-def between(low: float, high: float, digits: int = 2) -> str:
-    """An interval of differences."""
-    return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
 def cell_name(task: str, dimension: str) -> str:

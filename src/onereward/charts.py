@@ -1,10 +1,11 @@
-"""The report's charts as inline SVG strings: plain functions of numbers, coloured by the page's CSS classes.
+"""Charts as inline SVG strings: plain functions of numbers, coloured by the classes of charts.css; words for numbers.
 
 Every chart has a title for screen readers and draws its intervals; lengths are SVG user units.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from markupsafe import Markup, escape
 
@@ -12,6 +13,26 @@ WIDTH = 720
 _LABEL = 150  # room for the names of rows on the left
 _NOTE = 118  # room for the figures on the right
 _FOOT = 22
+
+
+def style() -> Markup:
+    """The style sheet of pages with charts, to stand inside their `<style>`."""
+    return Markup((files("onereward") / "charts.css").read_text())
+
+
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign, a true minus, and no sign on a rounded zero."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if float(f"{value:.{digits}f}") else text[1:]
+
+
+def between(low: float, high: float, digits: int = 2) -> str:
+    """An interval of differences."""
+    return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +115,7 @@ def interval_chart(rows: Sequence[Row], axis: Axis, *, title: str) -> Markup:
     """Dots with interval bars, one row a cell, series below one another inside the row."""
     pitch = 9
     y, body = 8.0, []
-    group = None
+    group = ""
     for row in rows:
         if row.group != group:
             y += 16
@@ -113,7 +134,7 @@ def interval_chart(rows: Sequence[Row], axis: Axis, *, title: str) -> Markup:
 
 def bars_chart(bars: Sequence[Bar], *, title: str) -> Markup:
     """Stacked shares of good, same and bad, one bar a row, from 0 to 100 %."""
-    span = WIDTH - _LABEL - _NOTE - 20
+    span = WIDTH - _LABEL - _NOTE - 36
     y, body = 4.0, []
     for bar in bars:
         height = 20 if bar.strong else 13

@@ -1,0 +1,262 @@
+"""A study's figures as people read them: Table 3 as Markdown and CSV, and one page with Table 3, Fig. 6 and Fig. 7."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from onereward import charts
+from onereward.charts import between, percent, signed
+from onereward.metrics.intervals import Interval
+from onereward.store.files import write_atomically
+from onereward.study.analysis import ALL, BETTER, Analysis, PreferenceRow, Results, ScoreRow, StrengthRow
+from onereward.study.criteria import Criterion, Group, Kind, cells_of
+
+HTML, JSON, MARKDOWN, CSV = "study.html", "study.json", "table3.md", "table3.csv"
+_TONES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A line of Table 3: a system in a group, with one cell a criterion; None where nothing was asked or answered."""
+
+    group: Group
+    system: str
+    cells: tuple[ScoreRow | None, ...]
+
+
+def write_study(analysis: Analysis, output: Path) -> Path:
+    """Write the page, every figure as JSON, and Table 3 as Markdown and CSV into `output`; returns the page's path."""
+    write_atomically(output / JSON, analysis.to_json().encode())
+    write_atomically(output / MARKDOWN, markdown(analysis.results).encode())
+    write_atomically(output / CSV, table_csv(analysis.results).encode())
+    write_atomically(output / HTML, page(analysis).encode())
+    return output / HTML
+
+
+def table_rows(results: Results) -> list[TableRow]:
+    """Table 3: groups in the paper's order and, as there, systems by their usability, the best last."""
+    rows = []
+    for group in Group:
+        cells = {(row.system, row.criterion): row for row in results.scores if row.group is group}
+        systems = sorted(
+            {system for system, _ in cells}, key=lambda system: _rank(cells.get((system, Criterion.USABILITY)))
+        )
+        rows += [
+            TableRow(group=group, system=system, cells=tuple(cells.get((system, criterion)) for criterion in Criterion))
+            for system in systems
+        ]
+    return rows
+
+
+def heads() -> list[str]:
+    """The names of Table 3's columns of figures."""
+    return [
+        f"{criterion.question.title} (%)" if _is_rate(criterion) else criterion.question.title
+        for criterion in Criterion
+    ]
+
+
+def figure(row: ScoreRow | None) -> str:
+    """A cell as the paper prints it: a rate in percent, a score from 1 to 5, a dash for what is not asked."""
+    return "–" if row is None else _number(row, row.score.value)
+
+
+def interval(row: ScoreRow) -> str:
+    """A cell's interval in the cell's unit."""
+    return f"{_number(row, row.score.low)} to {_number(row, row.score.high)}"
+
+
+def lead(row: ScoreRow) -> str:
+    """How far the main system lies above this one, with its interval: in percentage points, or in the scale's."""
+    if row.lead is None:
+        return ""
+    scale, digits = (100, 1) if _is_rate(row.criterion) else (1, 2)
+    return f"{signed(scale * row.lead.value, digits)} ({between(scale * row.lead.low, scale * row.lead.high, digits)})"
+
+
+def markdown(results: Results) -> str:
+    """Table 3 as a Markdown table; each figure with its interval."""
+    lines = [["Task", "Model", *heads()], ["---", "---", *["---:"] * len(Criterion)]]
+    for row in table_rows(results):
+        cells = [f"{figure(cell)} ({interval(cell)})" if cell else "–" for cell in row.cells]
+        lines.append([row.group, row.system.replace("|", "\\|"), *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def table_csv(results: Results) -> str:
+    """Table 3 as CSV, one line a cell: fractions and scores as they are, not rounded."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["group", "system", "criterion", "value", "low", "high", "ratings", "participants", "items"])
+    for row in table_rows(results):
+        for cell in filter(None, row.cells):
+            score, counts = cell.score, cell.counts
+            numbers = [score.value, score.low, score.high, counts.answers, counts.participants, counts.items]
+            table.writerow([row.group, row.system, cell.criterion, *numbers])
+    return out.getvalue()
+
+
+def page(analysis: Analysis) -> str:
+    """The page: a string of HTML that refers to nothing outside itself."""
+    results = analysis.results
+    tones = _tones(results, analysis.plan.main)
+    environment = Environment(
+        loader=PackageLoader("onereward.study", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": figure,
+        "interval": interval,
+        "lead": lead,
+        "percent": percent,
+        "signed": signed,
+        "agreed": _agreed,
+        "asked": _asked,
+    }
+    return environment.get_template("tables.html").render(
+        style=charts.style(),
+        analysis=analysis,
+        results=results,
+        heads=heads(),
+        rows=table_rows(results),
+        best=_best(results.scores),
+        tones=tones,
+        figure_6=[(group, _figure_6(results, group, tones)) for group in Group if _has(results.scores, group)],
+        figure_7=_figure_7(results.preferences),
+        strengths=_strength_chart(results.strengths, tones),
+        everybody=table_rows(analysis.everybody),
+    )
+
+
+def _figure_6(results: Results, group: Group, tones: dict[str, str]) -> list[Markup]:
+    """A group's rates and its scores, each with a mark a system."""
+    drawn = []
+    for kind, axis in ((Kind.BINARY, _RATES), (Kind.GRADED, _SCORES)):
+        rows = []
+        for criterion in cells_of(group):
+            of = [row for row in results.scores if (row.group, row.criterion) == (group, criterion)]
+            if of and criterion.question.kind is kind:
+                rows.append(charts.Row(group="", label=criterion.question.title, marks=_marks(of, tones)))
+        if rows:
+            what = "rates" if kind is Kind.BINARY else "mean opinion scores"
+            drawn.append(charts.interval_chart(rows, axis, title=f"{group}: {what} by system"))
+    return drawn
+
+
+def _figure_7(rows: Sequence[PreferenceRow]) -> list[tuple[str, Markup]]:
+    """(the two systems, their bars) by pair."""
+    pairs = list(dict.fromkeys((row.system, row.other) for row in rows))
+    return [
+        (f"{system} against {other}", _bars([r for r in rows if (r.system, r.other) == (system, other)]))
+        for system, other in pairs
+    ]
+
+
+def _bars(rows: Sequence[PreferenceRow]) -> Markup:
+    bars = []
+    for row in rows:
+        total = row.counts.answers
+        bars.append(
+            charts.Bar(
+                label=_group_name(row.group),
+                good=row.good / total,
+                same=row.same / total,
+                bad=row.bad / total,
+                note=f"{signed(row.net.value, 2)} ({between(row.net.low, row.net.high)})",
+                strong=True,
+            )
+        )
+    return charts.bars_chart(bars, title=f"Good, same and bad of {rows[0].system} against {rows[0].other}")
+
+
+def _strength_chart(rows: Sequence[StrengthRow], tones: dict[str, str]) -> Markup | None:
+    """Strengths where more than two systems were compared; of two, good, same and bad say it all."""
+    if len({row.system for row in rows}) < 3:
+        return None
+    reach = max(abs(end) for row in rows for end in (row.strength.low, row.strength.high))
+    step = next(step for step in (0.25, 0.5, 1.0, 2.0, 5.0, float("inf")) if reach <= 4 * step)
+    ticks = tuple(step * place for place in range(-4, 5) if abs(step * place) < reach + step)
+    axis = charts.Axis(low=ticks[0], high=ticks[-1], ticks=ticks, text=lambda tick: signed(tick, 2), reference=0)
+    return charts.interval_chart(
+        [
+            charts.Row(
+                group=_group_name(row.group),
+                label=row.system,
+                marks=(_mark(row.strength, tones[row.system]),),
+                note=f"{signed(row.strength.value, 2)}",
+            )
+            for row in rows
+        ],
+        axis,
+        title="Bradley-Terry strengths by system",
+    )
+
+
+def _marks(rows: Sequence[ScoreRow], tones: dict[str, str]) -> tuple[charts.Mark, ...]:
+    order = list(tones)
+    return tuple(_mark(row.score, tones[row.system]) for row in sorted(rows, key=lambda row: order.index(row.system)))
+
+
+def _mark(estimate: Interval, tone: str) -> charts.Mark:
+    return charts.Mark(series=tone, value=estimate.value, low=estimate.low, high=estimate.high)
+
+
+_RATES = charts.Axis(low=0, high=1, ticks=(0, 0.25, 0.5, 0.75, 1), text=percent, reference=-1)
+_SCORES = charts.Axis(low=1, high=5, ticks=(1, 2, 3, 4, 5), text=lambda tick: f"{tick:g}", reference=-1)
+
+
+def _tones(results: Results, main: str) -> dict[str, str]:
+    """Each system's class of colour; the main system first."""
+    systems = {row.system for row in results.scores} | {row.system for row in results.strengths}
+    ordered = sorted(systems, key=lambda system: (system != main, system))
+    return {system: f"row-{place % _TONES}" for place, system in enumerate(ordered)}
+
+
+def _best(rows: Sequence[ScoreRow]) -> set[tuple[Group, Criterion, str]]:
+    """The highest figure of each cell's column in its group."""
+    cells: dict[tuple[Group, Criterion], list[ScoreRow]] = {}
+    for row in rows:
+        cells.setdefault((row.group, row.criterion), []).append(row)
+    tops = [max(of, key=lambda row: row.score.value) for of in cells.values()]
+    return {(row.group, row.criterion, row.system) for row in tops}
+
+
+def _rank(usability: ScoreRow | None) -> float:
+    return -1.0 if usability is None else usability.score.value
+
+
+def _has(rows: Sequence[ScoreRow], group: Group) -> bool:
+    return any(row.group is group for row in rows)
+
+
+def _is_rate(criterion: Criterion) -> bool:
+    return criterion.question.kind is Kind.BINARY
+
+
+def _number(row: ScoreRow, value: float) -> str:
+    return f"{100 * value:.2f}" if _is_rate(row.criterion) else f"{value:.2f}"
+
+
+def _agreed(estimate: Interval | None, digits: int = 2) -> str:
+    """An estimate with its interval, or a dash where it is not defined."""
+    if estimate is None:
+        return "–"
+    value, low, high = (f"{end:.{digits}f}".replace("-", "−") for end in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
+
+
+def _asked(criterion: str) -> str:
+    return "Which is better" if criterion == BETTER else Criterion(criterion).question.title
+
+
+def _group_name(group: str) -> str:
+    """A group's name beside a bar."""
+    return "All tasks" if group == ALL else str(group).removeprefix("Image ").capitalize()

@@ -1,0 +1,127 @@
+import csv
+import dataclasses
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from onereward.study.analysis import Analysis, AnalysisPlan, analyse
+from onereward.study.criteria import Criterion, Group
+from onereward.study.exclusion import ExclusionRules
+from onereward.study.tables import markdown, page, table_csv, table_rows, write_study
+from tests.study.simulated import collected
+
+VOID = {"meta", "br"}
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return analyse(collected(items=6, answers=4), AnalysisPlan(main="Ours", rules=ExclusionRules(), resamples=200))
+
+
+class Page(HTMLParser):
+    """Fails on a tag closed out of order; collects what the page refers to and how many bars and dots it draws."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.drawn: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.drawn.append(f"{tag} {dict(attrs).get('class') or ''}".strip())
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.drawn.append(f"{tag} {dict(attrs).get('class') or ''}".strip())
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_table_3_has_the_papers_form(analysis: Analysis) -> None:
+    lines = [
+        [cell.strip() for cell in line.strip("|\n").split(" | ")] for line in markdown(analysis.results).splitlines()
+    ]
+    assert lines[0][:4] == ["Task", "Model", "Usability (%)", "Text alignment"]
+    assert lines[0][-2:] == ["Text rendering (%)", "Removal quality (%)"]
+    body = lines[2:]
+    assert [line[0] for line in body] == ["Image Fill"] * 4 + ["Image Extend w/o Prompt"] * 4 + ["Object Removal"] * 4
+    assert {len(line) for line in lines} == {10}
+    assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", body[0][2])
+    assert body[0][-1] == "–" and body[-1][3] == "–"
+    usability = [float(line[2].split()[0]) for line in body[:4]]
+    assert usability == sorted(usability)  # the best last, as in the paper
+
+
+def test_csv_is_every_cell_unrounded(analysis: Analysis) -> None:
+    rows = list(csv.DictReader(io.StringIO(table_csv(analysis.results))))
+    assert len(rows) == len(analysis.results.scores)
+    values = {(row["group"], row["criterion"], row["system"]): float(row["value"]) for row in rows}
+    assert values == {(r.group, r.criterion, r.system): r.score.value for r in analysis.results.scores}
+
+
+def test_the_page_stands_alone_and_draws_every_figure(analysis: Analysis) -> None:
+    text = page(analysis)
+    parsed = Page(text)
+    assert parsed.references == []
+    assert "url(" not in text and "<script" not in text
+    dots = sum(item.startswith("circle dot") for item in parsed.drawn)
+    assert dots == len(analysis.results.scores) + len(analysis.results.strengths)
+    bars = sum(item in ("rect good", "rect same", "rect bad") for item in parsed.drawn)
+    assert bars == 3 * len(analysis.results.preferences)
+    for row in analysis.results.scores:
+        number = f"{100 * row.score.value:.2f}" if row.criterion in PERCENT else f"{row.score.value:.2f}"
+        assert number in text
+    assert analysis.plan_sha256 in text
+
+
+PERCENT = (Criterion.USABILITY, Criterion.TEXT_RENDERING, Criterion.REMOVAL_QUALITY)
+
+
+def test_bold_is_the_highest_of_its_column(analysis: Analysis) -> None:
+    text = page(analysis)
+    bold = re.findall(r"<b>([\d.]+)</b>", text)
+    tops = []
+    for group in Group:
+        rows = [row for row in table_rows(analysis.results) if row.group is group]
+        for criterion in range(len(Criterion)):
+            cells = [row.cells[criterion] for row in rows]
+            if values := [cell.score.value for cell in cells if cell]:
+                rate = list(Criterion)[criterion] in PERCENT
+                tops.append(f"{max(values) * (100 if rate else 1):.2f}")
+    assert sorted(bold) == sorted(tops)
+
+
+def test_names_are_text_never_markup() -> None:
+    study = collected(items=6, answers=2)
+    swap = {"Photoshop": "<script>|alert"}
+    ratings = tuple(dataclasses.replace(r, system=swap.get(r.system, r.system)) for r in study.ratings)
+    hostile = dataclasses.replace(study, ratings=ratings)
+    found = analyse(hostile, AnalysisPlan(main="Ours", rules=ExclusionRules(), resamples=50))
+    assert "<script>" not in page(found)
+    assert "&lt;script&gt;|alert" in page(found)
+    assert r"<script>\|alert" in markdown(found.results)
+
+
+def test_files_are_written(analysis: Analysis, tmp_path: Path) -> None:
+    assert write_study(analysis, tmp_path) == tmp_path / "study.html"
+    assert {file.name for file in tmp_path.iterdir()} == {"study.html", "study.json", "table3.md", "table3.csv"}
+    said = json.loads((tmp_path / "study.json").read_text())
+    assert said["results"]["scores"][0]["score"]["value"] == analysis.results.scores[0].score.value
+
+
+def test_a_study_of_comparisons_alone_has_fig_7_alone() -> None:
+    study = dataclasses.replace(collected(items=6, answers=2), ratings=())
+    assigned = dict.fromkeys(study.assigned, 1)
+    plan = AnalysisPlan(main="Ours", rules=ExclusionRules(), resamples=50)
+    text = page(analyse(dataclasses.replace(study, assigned=assigned), plan))
+    Page(text)
+    assert "Fig. 7" in text and "Fig. 6" not in text and "Table 3" not in text
