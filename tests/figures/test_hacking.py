@@ -22,16 +22,17 @@ DEMO = ROOT / "runs" / "demo"
 Curve = Sequence[Mapping[str, Any]]
 
 
-@pytest.fixture(params=["recorded", pytest.param("run", marks=pytest.mark.soak)])
-def curves(request: pytest.FixtureRequest, tmp_path: Path) -> Mapping[str, Curve]:
+@pytest.fixture(scope="module", params=["recorded", pytest.param("run", marks=pytest.mark.soak)])
+def curves(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Curve]:
     if request.param == "recorded":
         return read(DRILL / "curves.json")
     if not RunDir(DEMO / "judge").final.exists():
         pytest.skip("needs the judge of a demo: make demo")
-    words = ["--preferences", str(DEMO / "train" / "preferences"), "--output", str(tmp_path)]
+    output = tmp_path_factory.mktemp("drill")
+    words = ["--preferences", str(DEMO / "train" / "preferences"), "--output", str(output)]
     words += ["--held-out-judge", str(RunDir(DEMO / "judge").final)]
     subprocess.run([sys.executable, str(DRILL / "run.py"), *words], cwd=ROOT, check=True, env={"PYTHONPATH": str(ROOT)})
-    return read(tmp_path / "curves.json")
+    return read(output / "curves.json")
 
 
 def read(path: Path) -> Mapping[str, Curve]:
