@@ -1,0 +1,112 @@
+/**
+ * What this device keeps for one person across reloads and network cuts: a small database in the browser.
+ *
+ * Where the browser keeps nothing (a private window of some), it is held in memory and `lasting` is false.
+ */
+export class Kept {
+  /** @type {Map<string, Map<string, unknown>>} */
+  #memory = new Map(STORES.map((name) => [name, new Map()]));
+
+  /** @param {IDBDatabase | null} database */
+  constructor(database) {
+    this.database = database;
+  }
+
+  /** Whether it outlives the page. */
+  get lasting() {
+    return this.database !== null;
+  }
+
+  /**
+   * @param {string} person whose it is: another person on the same device has their own
+   * @returns {Promise<Kept>}
+   */
+  static async of(person) {
+    try {
+      const opening = indexedDB.open(`onereward-annotate-${person}`, 1);
+      opening.onupgradeneeded = () => STORES.forEach((name) => opening.result.createObjectStore(name));
+      return new Kept(await done(opening));
+    } catch {
+      return new Kept(null);
+    }
+  }
+
+  /**
+   * All values of a store, in the order of their keys.
+   * @template T
+   * @param {Store} store
+   * @returns {Promise<T[]>}
+   */
+  async all(store) {
+    if (this.database === null) return /** @type {T[]} */ ([...this.#stored(store).values()]);
+    return done(this.database.transaction(store).objectStore(store).getAll());
+  }
+
+  /**
+   * @template T
+   * @param {Store} store
+   * @param {string} key
+   * @returns {Promise<T | undefined>}
+   */
+  async get(store, key) {
+    if (this.database === null) return /** @type {T | undefined} */ (this.#stored(store).get(key));
+    return done(this.database.transaction(store).objectStore(store).get(key));
+  }
+
+  /**
+   * Returns when the value is on the disk.
+   * @param {Store} store
+   * @param {string} key
+   * @param {unknown} value
+   */
+  async put(store, key, value) {
+    if (this.database === null) this.#stored(store).set(key, value);
+    else await this.#write(this.database, store, (values) => values.put(value, key));
+  }
+
+  /**
+   * @param {Store} store
+   * @param {string} key
+   */
+  async remove(store, key) {
+    if (this.database === null) this.#stored(store).delete(key);
+    else await this.#write(this.database, store, (values) => values.delete(key));
+  }
+
+  /** @param {Store} store */
+  #stored(store) {
+    return /** @type {Map<string, unknown>} */ (this.#memory.get(store));
+  }
+
+  /**
+   * @param {IDBDatabase} database
+   * @param {Store} store
+   * @param {(values: IDBObjectStore) => unknown} change
+   * @returns {Promise<void>}
+   */
+  #write(database, store, change) {
+    return new Promise((resolve, reject) => {
+      const writing = database.transaction(store, "readwrite", { durability: "strict" });
+      writing.oncomplete = () => resolve();
+      writing.onabort = () => reject(writing.error);
+      change(writing.objectStore(store));
+    });
+  }
+}
+
+/** @typedef {"outbox" | "drafts" | "past"} Store answers not yet sent; half-made choices; items answered last */
+
+/** @type {Store[]} */
+const STORES = ["outbox", "drafts", "past"];
+
+/**
+ * @template T
+ * @param {IDBRequest<T>} request
+ * @returns {Promise<T>}
+ */
+function done(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}

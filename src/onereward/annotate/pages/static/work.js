@@ -1,0 +1,512 @@
+import { call, meta, Refused, uuid } from "./api.js";
+import { Board } from "./board.js";
+import { Choices } from "./choices.js";
+import { announce, byId, closable, copyOf, counted, duration, part, say } from "./dom.js";
+import { Hand } from "./hand.js";
+import { Kept } from "./keeping.js";
+import { ACTIONS, keyOf, Keys, printed } from "./keys.js";
+import { KeysDialog } from "./keys_dialog.js";
+import { Outbox } from "./outbox.js";
+import { Gallery } from "./pictures.js";
+import { Questions, REASONS, SAID, sentence } from "./questions.js";
+import { Stopwatch } from "./stopwatch.js";
+
+/** @import { Accepted, Answer, Assignment, Progress, Reason, Vote } from "./types.js" */
+
+/**
+ * Choices that are not yet submitted.
+ * @typedef {{item: Assignment, votes: Vote[], seconds: number}} Draft
+ */
+
+const REMEMBERED = 5; // items that can be corrected after submitting
+const STEP = 0.1; // of what is seen, that a key moves by
+const TASKS = { fill: "Fill", extend: "Extend", remove: "Remove", text: "Text" };
+/** Prompts that the editor is given where nobody wrote one. */
+const UNWRITTEN = ["", "remove", "high-definition, perfect composition"];
+const INSTEAD = {
+  fill: "Fill what the mask covers",
+  extend: "Continue the picture where the mask is",
+  remove: "Remove what the mask covers",
+  text: "Write where the mask is",
+};
+/** @type {Record<string, [string, string]>} */
+const EMPTY = {
+  loading: ["One moment", "The next item is on its way."],
+  finished: ["All done", "There is nothing left for you to answer. Thank you!"],
+  paused: ["Paused", "The project is paused. This page goes on by itself when it is resumed."],
+  busy: ["One moment", "Everything that is left is with others right now. This page goes on by itself."],
+  cut: ["No connection", "The server cannot be reached. This page goes on by itself when it can."],
+};
+
+/** The page on which a person works. */
+class Work {
+  #said = byId("said", HTMLElement);
+  #problem = byId("problem", HTMLElement);
+  #submitButton = byId("submit", HTMLButtonElement);
+  #keys = new Keys({});
+  /** @type {Progress | null} */
+  #progress = null;
+  /** @type {Assignment | null} the item that is shown */
+  #item = null;
+  #choices = new Choices([], 0, null);
+  #watch = new Stopwatch();
+  /** @type {Map<string, Draft>} */
+  #drafts = new Map();
+  /** @type {Assignment[]} submitted last, with their votes */
+  #past = [];
+  #gallery = new Gallery();
+  #questions = new Questions((index) => this.#go(index), (reason) => this.#skip(reason));
+  #board = new Board(
+    (place) => this.#choose(place),
+    (place, mark) => this.#change(() => this.#choices.mark(place, mark)),
+  );
+  #keysDialog = new KeysDialog((keys) => void this.#saveKeys(keys));
+
+  /** @param {Kept} kept */
+  constructor(kept) {
+    this.kept = kept;
+    this.outbox = new Outbox(kept, {
+      changed: () => this.#printWaiting(),
+      settled: (accepted, answer) => this.#settled(accepted, answer),
+      refused: (detail) => this.#tellProblem(`An answer was not accepted: ${detail}`),
+      ended: (error) => this.#ended(error),
+    });
+    this.hand = new Hand(this.outbox, {
+      changed: () => this.#handChanged(),
+      lost: (item) => this.#lost(item),
+      ended: (error) => this.#ended(error),
+    });
+    this.#listen();
+  }
+
+  async start() {
+    for (const draft of /** @type {Draft[]} */ (await this.kept.all("drafts"))) this.#drafts.set(draft.item.id, draft);
+    this.#past = (await this.kept.get("past", "items")) ?? [];
+    await this.outbox.start();
+    await this.#join();
+  }
+
+  /** Ask what this person holds until the server says it, then go on from there. */
+  async #join() {
+    try {
+      const { progress, settings } = await this.hand.start();
+      this.#progress = progress;
+      this.#printKeys(new Keys(settings.keys ?? {}));
+    } catch (error) {
+      if (error instanceof Refused && error.ended) return this.#ended(error);
+      this.hand.nothing = "cut";
+      this.#showNext();
+      setTimeout(() => void this.#join(), 3000);
+      return;
+    }
+    for (const { item } of this.#drafts.values()) {
+      if (item.votes !== null && !this.outbox.holds(item.id)) this.hand.putFirst(item);
+      else if (!this.hand.items.some(({ id }) => id === item.id)) this.#forgetDraft(item);
+    }
+    this.#handChanged();
+    await this.hand.fill();
+  }
+
+  #handChanged() {
+    for (const item of this.hand.items) this.#gallery.of(item).catch(() => {});
+    this.#printWaiting();
+    if (this.#item === null) this.#showNext();
+  }
+
+  #showNext() {
+    const next = this.hand.items[0];
+    if (next !== undefined) return this.#show(next);
+    const [title, text] = EMPTY[this.hand.nothing ?? (this.outbox.trouble ? "cut" : "loading")];
+    byId("item", HTMLElement).hidden = true;
+    byId("empty", HTMLElement).hidden = false;
+    say(byId("empty-title", HTMLElement), title);
+    say(byId("empty-text", HTMLElement), text);
+    document.title = `${title} – ${meta("project")}`;
+  }
+
+  /** @param {Assignment} item */
+  #show(item) {
+    const draft = this.#drafts.get(item.id);
+    this.#item = item;
+    this.#choices = new Choices(
+      item.dimensions.map(({ name }) => name),
+      item.candidates.length,
+      draft?.votes ?? item.votes,
+    );
+    this.#watch.reset(draft?.seconds ?? 0);
+    byId("empty", HTMLElement).hidden = true;
+    byId("item", HTMLElement).hidden = false;
+    this.#describe(item);
+    this.#board.show(item);
+    this.#questions.show(item);
+    this.#printKeys(this.#keys);
+    this.#print();
+    if (document.querySelector("dialog[open]") === null) this.#questions.focus(this.#choices.current);
+    void this.#fill(item);
+    this.#gallery.keep([...this.hand.items, ...this.#past.slice(-1), item].map(({ id }) => id));
+  }
+
+  /** @param {Assignment} item */
+  #describe(item) {
+    const unwritten = UNWRITTEN.includes(item.prompt.trim());
+    const prompt = unwritten ? INSTEAD[item.task] : item.prompt;
+    say(byId("task", HTMLElement), TASKS[item.task]);
+    say(byId("prompt", HTMLElement), prompt);
+    byId("prompt", HTMLElement).classList.toggle("unwritten", unwritten);
+    byId("practice", HTMLElement).hidden = !item.practice;
+    byId("correcting", HTMLElement).hidden = item.votes === null;
+    const what = unwritten ? prompt : `${TASKS[item.task]}: ${prompt}`;
+    const correcting = item.votes === null ? "" : "Correcting: ";
+    this.#announce(`${correcting}${what}. ${counted(item.candidates.length, "candidate")}.`);
+    document.title = `${TASKS[item.task]}: ${prompt.slice(0, 60)} – ${meta("project")}`;
+  }
+
+  /**
+   * Draw the pictures of an item as soon as they are there.
+   * @param {Assignment} item
+   */
+  async #fill(item) {
+    try {
+      const pictures = await this.#gallery.of(item);
+      if (this.#item !== item) return;
+      this.#board.fill(pictures);
+      this.#watch.start();
+      this.#printSubmit();
+    } catch {
+      if (this.#item !== item) return;
+      this.#tellProblem("The pictures of this item could not be loaded; the page goes on trying.");
+      setTimeout(() => this.#item === item && void this.#fill(item), 3000);
+    }
+  }
+
+  /** @param {number} place */
+  #choose(place) {
+    if (place < (this.#item?.candidates.length ?? 0)) this.#change(() => this.#choices.choose(place));
+  }
+
+  /** @param {Reason} reason */
+  #skip(reason) {
+    this.#change(() => this.#choices.skip(reason));
+  }
+
+  /** @param {number} index */
+  #go(index) {
+    if (index === this.#choices.current) return;
+    this.#choices.go(index);
+    this.#print();
+  }
+
+  /**
+   * Change the choices, keep them on this device and show them.
+   * @param {() => void} change
+   */
+  #change(change) {
+    if (this.#item === null) return;
+    const before = this.#choices.current;
+    change();
+    this.#keepDraft();
+    this.#print();
+    if (this.#questions.hasFocus) this.#questions.focus(this.#choices.current);
+    const title = this.#item.dimensions[before]?.title;
+    const then = this.#choices.complete ? ` All answered: ${printed(this.#keys.of("submit"))} submits.` : "";
+    this.#announce(`${title}: ${sentence(this.#choices.votes[before])}.${then}`);
+  }
+
+  /** @param {number} step */
+  #move(step) {
+    if (this.#item === null) return;
+    this.#go(this.#choices.current + step);
+    this.#questions.focus(this.#choices.current);
+  }
+
+  #print() {
+    this.#questions.print(this.#choices);
+    this.#board.mark(this.#choices.vote, this.#item?.dimensions[this.#choices.current]?.title ?? "");
+    this.#printSubmit();
+  }
+
+  /** Seconds until this item may be submitted. */
+  get #left() {
+    if (this.#item === null || this.#item.votes !== null) return 0;
+    return Math.max(0, this.#item.minimum_seconds - this.#watch.seconds);
+  }
+
+  #printSubmit() {
+    const left = Math.ceil(this.#left);
+    const text = left > 0 ? `Submit in ${left} s` : this.#item?.votes ? "Submit correction" : "Submit";
+    say(part(this.#submitButton, "text", HTMLElement), text);
+    const able = this.#choices.complete && left === 0 && this.#board.ready;
+    this.#submitButton.setAttribute("aria-disabled", String(!able));
+  }
+
+  #submit() {
+    const item = this.#item;
+    if (item === null) return;
+    const missing = this.#choices.missing();
+    if (missing >= 0) {
+      this.#go(missing);
+      this.#questions.focus(missing);
+      return this.#announce(`Still to answer: ${item.dimensions[missing].title}.`);
+    }
+    if (!this.#board.ready) return this.#announce("The pictures are still on their way.");
+    if (this.#left > 0) return this.#announce(`Take your time: ${duration(Math.ceil(this.#left))} to go.`);
+    const votes = this.#choices.votes;
+    const seconds = Math.round(this.#watch.seconds * 100) / 100;
+    const answer = { uuid: uuid(), assignment: item.id, seconds, votes };
+    void this.outbox.add(answer, item.votes !== null).then(() => this.#forgetDraft(item));
+    this.#remember({ ...item, votes });
+    this.hand.drop(item);
+    this.#item = null;
+    this.#showNext();
+    void this.hand.fill();
+  }
+
+  #undo() {
+    if (this.#item !== null && this.#choices.undo()) {
+      this.#keepDraft();
+      this.#print();
+      this.#questions.focus(this.#choices.current);
+      return this.#announce("Taken back.");
+    }
+    const last = this.#past.pop();
+    if (last === undefined) return this.#announce("There is nothing to undo.");
+    void this.kept.put("past", "items", this.#past);
+    if (this.#item !== null) this.#keepDraft();
+    this.hand.putFirst(last);
+    this.#show(last);
+    this.#keepDraft();
+  }
+
+  /** @param {Assignment} item */
+  #remember(item) {
+    this.#past = [...this.#past.filter(({ id }) => id !== item.id), item].slice(-REMEMBERED);
+    void this.kept.put("past", "items", this.#past);
+  }
+
+  #keepDraft() {
+    if (this.#item === null) return;
+    const draft = { item: this.#item, votes: this.#choices.votes, seconds: this.#watch.seconds };
+    this.#drafts.set(this.#item.id, draft);
+    void this.kept.put("drafts", this.#item.id, draft);
+  }
+
+  /** @param {Assignment} item */
+  #forgetDraft(item) {
+    this.#drafts.delete(item.id);
+    void this.kept.remove("drafts", item.id);
+  }
+
+  /**
+   * @param {Accepted} accepted
+   * @param {Answer} answer
+   */
+  #settled({ state, progress }, answer) {
+    this.#progress = progress;
+    if (state === "late") {
+      this.#past = this.#past.filter(({ id }) => id !== answer.assignment);
+      this.#tellProblem("One answer came too late: somebody else had got its item. It is kept, but not counted.");
+    }
+    this.#printWaiting();
+    void this.hand.fill();
+  }
+
+  /** @param {Assignment} item */
+  #lost(item) {
+    this.#forgetDraft(item);
+    if (this.#item?.id === item.id) {
+      this.#item = null;
+      this.#tellProblem("That item was given to somebody else, since nothing was heard from this page for a while.");
+      this.#showNext();
+    }
+    void this.hand.fill();
+  }
+
+  /** @param {Refused} error */
+  #ended(error) {
+    const dialog = byId("ended", HTMLDialogElement);
+    const count = this.outbox.waiting.length;
+    say(byId("ended-text", HTMLElement), `${error.message}${/[.!?]$/.test(error.message) ? "" : "."}`);
+    byId("ended-waiting", HTMLElement).hidden = count === 0;
+    say(byId("ended-count", HTMLElement), counted(count, "answer"));
+    if (!dialog.open) dialog.showModal();
+  }
+
+  #printWaiting() {
+    const { waiting } = this.outbox;
+    const trouble = this.outbox.trouble || (this.hand.nothing === "cut" ? "No connection" : "");
+    const kept = this.kept.lasting ? "kept on this device" : "kept until this page is closed";
+    const count = waiting.length > 0 ? `${counted(waiting.length, "answer")} waiting, ${kept}` : "";
+    const shown = waiting.length > 1 || trouble ? [trouble, count].filter(Boolean).join(": ") : "";
+    say(byId("waiting", HTMLElement), shown);
+    this.#printProgress();
+    if (this.#item === null) this.#showNext();
+  }
+
+  #printProgress() {
+    if (this.#progress === null) return;
+    const unsent = this.outbox.waiting.filter(({ correction }) => !correction).length;
+    const done = this.#progress.done + unsent;
+    const remaining = Math.max(0, this.#progress.remaining - unsent);
+    const pace = this.#progress.seconds_an_item;
+    const bar = byId("progress", HTMLProgressElement);
+    bar.max = Math.max(1, done + remaining);
+    bar.value = done;
+    say(byId("done", HTMLElement), String(done));
+    say(byId("remaining", HTMLElement), String(remaining));
+    byId("pace-part", HTMLElement).hidden = pace === null;
+    say(byId("pace", HTMLElement), duration(pace ?? 0));
+    say(byId("time-left", HTMLElement), duration((pace ?? 0) * remaining));
+  }
+
+  /** @param {Keys} keys */
+  #printKeys(keys) {
+    this.#keys = keys;
+    for (const label of document.querySelectorAll("[data-key-of]")) {
+      if (label instanceof HTMLElement) label.textContent = printed(keys.of(label.dataset.keyOf ?? ""));
+    }
+  }
+
+  /** @param {Keys} keys */
+  async #saveKeys(keys) {
+    this.#printKeys(keys);
+    this.#print();
+    try {
+      await call("PUT", "/api/settings", { keys: keys.own });
+      this.#announce("Your keys are saved.");
+    } catch {
+      this.#tellProblem("Your keys hold until this page is closed: they could not be saved.");
+    }
+  }
+
+  #openHelp() {
+    const rows = ACTIONS.map(({ name, title }) => {
+      const row = copyOf("help-row");
+      part(row, "key", HTMLElement).textContent = printed(this.#keys.of(name));
+      part(row, "title", HTMLElement).textContent = title;
+      return row;
+    });
+    byId("help-list", HTMLElement).replaceChildren(...rows);
+    byId("help", HTMLDialogElement).showModal();
+  }
+
+  async #signOut() {
+    if (this.outbox.waiting.length > 0) {
+      void this.outbox.flush();
+      return this.#tellProblem("Your last answers are still on their way: sign out when they have been sent.");
+    }
+    await call("DELETE", "/api/session").catch(() => {});
+    location.assign("/enter");
+  }
+
+  /** @param {string} text */
+  #announce(text) {
+    announce(this.#said, text);
+  }
+
+  /** @param {string} text */
+  #tellProblem(text) {
+    byId("problem-bar", HTMLElement).hidden = false;
+    announce(this.#problem, text);
+  }
+
+  /**
+   * Do what a key or a button stands for; false if it is nothing here.
+   * @param {string} action
+   * @param {boolean} repeated
+   */
+  #act(action, repeated) {
+    const { view } = this.#board;
+    const step = STEP / view.scale;
+    /** @type {Record<string, () => void>} */
+    const moves = {
+      zoom_in: () => view.zoomTo(view.scale * 1.25),
+      zoom_out: () => view.zoomTo(view.scale / 1.25),
+      left: () => view.move(-step, 0),
+      right: () => view.move(step, 0),
+      up: () => view.move(0, -step),
+      down: () => view.move(0, step),
+      next: () => this.#move(1),
+      previous: () => this.#move(-1),
+    };
+    /** @type {Record<string, () => void>} */
+    const others = {
+      skip: () => this.#askReason(),
+      submit: () => this.#submit(),
+      undo: () => this.#undo(),
+      flip: () => this.#board.flip(true),
+      difference: () => this.#board.cycleDifference(),
+      mask: () => this.#board.toggleMask(),
+      crop: () => this.#board.toggleCrop(),
+      zoom: () => view.cycle(),
+      help: () => this.#openHelp(),
+    };
+    if (action in moves) moves[action]();
+    else if (action.startsWith("choose_")) repeated || this.#number(Number(action.slice(7)) - 1);
+    else if (action in others) repeated || others[action]();
+  }
+
+  /** @param {number} index of a candidate, or of a reason while one is asked for */
+  #number(index) {
+    if (!this.#questions.asking) this.#choose(index);
+    else if (index < REASONS.length) this.#skip(REASONS[index]);
+  }
+
+  #askReason() {
+    this.#questions.ask(!this.#questions.asking);
+    const reasons = REASONS.map((reason, index) => `${printed(this.#keys.of(`choose_${index + 1}`))} ${SAID[reason]}`);
+    if (this.#questions.asking) this.#announce(`Why skip it? ${reasons.join(", ").toLowerCase()}.`);
+  }
+
+  #listen() {
+    document.addEventListener("keydown", (event) => this.#onKey(event));
+    document.addEventListener("keyup", (event) => {
+      if (keyOf(event) === this.#keys.of("flip")) this.#board.flip(false);
+    });
+    addEventListener("blur", () => this.#board.flip(false));
+    document.addEventListener("mousedown", (event) => {
+      const onButton = event.target instanceof Element && event.target.closest("#item button:not(.question)");
+      if (onButton) event.preventDefault(); // the focus stays on the question: the keyboard goes on where it was
+    });
+    for (const button of document.querySelectorAll("button[data-action]")) {
+      const action = /** @type {HTMLElement} */ (button).dataset.action ?? "";
+      button.addEventListener("click", () => this.#act(action, false));
+    }
+    const { flip } = this.#board.buttons;
+    flip.addEventListener("pointerdown", () => this.#board.flip(true));
+    for (const end of ["pointerup", "pointerleave", "pointercancel"]) {
+      flip.addEventListener(end, () => this.#board.flip(false));
+    }
+    flip.addEventListener("click", (event) => {
+      if (event.detail === 0) this.#board.flip(flip.getAttribute("aria-pressed") !== "true"); // by keyboard
+    });
+    byId("open-keys", HTMLButtonElement).addEventListener("click", () => this.#keysDialog.open(this.#keys));
+    byId("help-keys", HTMLButtonElement).addEventListener("click", () => {
+      byId("help", HTMLDialogElement).close();
+      this.#keysDialog.open(this.#keys);
+    });
+    byId("sign-out", HTMLButtonElement).addEventListener("click", () => void this.#signOut());
+    byId("problem-close", HTMLButtonElement).addEventListener("click", () => {
+      byId("problem-bar", HTMLElement).hidden = true;
+    });
+    closable(byId("help", HTMLDialogElement));
+    setInterval(() => this.#printSubmit(), 200);
+    addEventListener("pagehide", () => this.#keepDraft());
+    document.addEventListener("visibilitychange", () => this.#keepDraft());
+  }
+
+  /** @param {KeyboardEvent} event */
+  #onKey(event) {
+    const key = keyOf(event);
+    if (key === null || document.querySelector("dialog[open]") !== null) return;
+    if (key === "Escape" && this.#questions.asking) return this.#questions.ask(false);
+    const onControl = event.target instanceof Element && event.target.closest("button:not(.question), a, input");
+    if (onControl && (key === "Enter" || key === "Space")) return; // they press what has the focus
+    const action = this.#keys.action(key);
+    if (action === undefined) return;
+    event.preventDefault();
+    this.#act(action, event.repeat);
+  }
+}
+
+const work = new Work(await Kept.of(meta("person")));
+await work.start();
