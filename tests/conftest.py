@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres import MEMORY, Postgres, running
 
 settings.register_profile("onereward", deadline=None)
 settings.load_profile("onereward")
@@ -69,3 +72,33 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONEREWARD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; for tests that are marked so."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres) -> str:
+    """The URL of a database that has its tables, to copy: making them takes longer than all else."""
+    from onereward.people.database import Database
+
+    url = postgres.new_database()
+    with Database(url):
+        return url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def place(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a database can be made: a path of SQLite, then the URL of PostgreSQL."""
+    if request.param == "sqlite":
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+            yield str(Path(folder) / "votes.sqlite")
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.new_database(like=request.getfixturevalue("migrated"))
+        yield url
+        server.drop(url)

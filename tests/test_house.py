@@ -128,6 +128,7 @@ def test_verbs_are_the_modules() -> None:
         "main",
         "named",
         "editor-options",
+        "people",
     }
     parts_of_verbs = {name for name in modules - set(VERBS) if any(name.startswith(f"{verb}-") for verb in VERBS)}
     assert modules - parts_of_verbs == set(VERBS)

@@ -224,7 +224,7 @@ def test_too_many_bytes_are_refused_as_they_come(client: TestClient) -> None:
     lied = client.post("/v1/edits", content=b"x", headers={"Content-Length": "9" * 5000})
     for refused in (said, streamed, lied):
         assert refused.status_code == 413, refused.text
-        assert refused.json() == {"detail": "a request may have 1,048,576 bytes: send a smaller picture"}
+        assert refused.json() == {"detail": "a request may have 1,048,576 bytes at most: send less"}
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class HeldRow:
     assignment: str
     person: str
     item: int
+    since: float
     leased_until: float
 
 
@@ -163,13 +164,13 @@ def _alike(votes: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
 
 def _held(connection: sa.Connection) -> Iterable[HeldRow]:
     query = (
-        sa.select(CLAIMS.c.id, CLAIMS.c.person, CLAIMS.c.item, SLOTS.c.leased_until)
+        sa.select(CLAIMS.c.id, CLAIMS.c.person, CLAIMS.c.item, CLAIMS.c.at, SLOTS.c.leased_until)
         .join(SLOTS, SLOTS.c.claim == CLAIMS.c.id)
         .where(SLOTS.c.done_at.is_(None))
         .order_by(SLOTS.c.leased_until)
     )
     for row in connection.execute(query):
-        yield HeldRow(assignment=row.id, person=row.person, item=row.item, leased_until=row.leased_until)
+        yield HeldRow(assignment=row.id, person=row.person, item=row.item, since=row.at, leased_until=row.leased_until)
 
 
 def _agreement(votes: Sequence[Mapping[str, Any]]) -> Iterable[AgreementRow]:

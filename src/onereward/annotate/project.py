@@ -10,9 +10,9 @@ from onereward.annotate.pairing import Pairing
 from onereward.people.database import Database
 from onereward.people.events import append
 from onereward.people.persons import Clock
-from onereward.people.pictures import Pictures
+from onereward.people.pictures import Picture, Pictures
 from onereward.people.settings import keep_setting, setting
-from onereward.people.tables import ITEMS, SLOTS
+from onereward.people.tables import ITEMS, PICTURES, SLOTS
 from onereward.terms import Candidate, Dimension, Triplet, Vote, dimensions_of
 
 _PROJECT, _PAUSED = "annotate", "paused"
@@ -36,9 +36,9 @@ class ProjectConfig:
 
     def __post_init__(self) -> None:
         for name in ("annotators", "lease_seconds", "repeat_after"):
-            if getattr(self, name) < 1:
+            if not getattr(self, name) >= 1:  # nor no number
                 raise ValueError(f"got {name} {getattr(self, name)}, expected 1 or more")
-        if self.extra < 0 or self.minimum_seconds < 0:
+        if not (self.extra >= 0 and self.minimum_seconds >= 0):
             raise ValueError(f"got extra {self.extra}, minimum_seconds {self.minimum_seconds}, expected 0 or more")
         if not (self.gold >= 0 and self.repeats >= 0 and self.gold + self.repeats < 1):
             raise ValueError(f"got shares of {self.gold} gold and {self.repeats} repeats, expected a sum below 1")
@@ -50,6 +50,17 @@ class Project:
 
     config: ProjectConfig
     fingerprints: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    """A triplet with its candidates, whose pictures are written already; `options` by candidate index."""
+
+    triplet: Triplet
+    source: Picture
+    mask: Picture
+    options: Mapping[int, Picture]
+    gold: Gold | None
 
 
 def import_items(
@@ -64,7 +75,7 @@ def import_items(
     """Set the project up and return how many items were new; run again it goes on where it was stopped.
 
     `gold` has known answers by triplet id; such an item is no work, everybody may be asked about it. Raises ValueError
-    for another project in the database, and for gold of a triplet that there is not.
+    for another project or a study in the database, and for gold of a triplet that there is not.
     """
     gold = gold or {}
     with database.writing() as connection:
@@ -73,13 +84,16 @@ def import_items(
     for index in range(len(pairing)):
         shard = pairing.shard(index)
         seen |= {triplet.id for triplet, _ in shard}
-        with database.writing() as connection:
+        with database.reading() as connection:
             new = _without(connection, pairing.fingerprints["candidates"], shard)
-            for triplet, candidates in new:
-                _add(connection, pictures, pairing, config, triplet, candidates, gold.get(triplet.id))
-            if new:
-                append(connection, "items", None, clock(), triplets=[triplet.id for triplet, _ in new])
-        added += len(new)
+        # Pictures take long: they are written before the transaction, while people go on answering.
+        items = [_written(pictures, triplet, candidates, gold.get(triplet.id)) for triplet, candidates in new]
+        with database.writing() as connection:
+            for item in items:
+                _add(connection, pictures, pairing.fingerprints["candidates"], config, item)
+            if items:
+                append(connection, "items", None, clock(), triplets=[item.triplet.id for item in items])
+        added += len(items)
         progress(1)
     if missing := sorted(set(gold) - seen):
         raise ValueError(f"gold answers for {', '.join(missing[:5])}, but there is no such triplet")
@@ -118,6 +132,8 @@ def _begin(connection: sa.Connection, project: Project, at: float) -> None:
     kept = setting(connection, _PROJECT)
     wanted = {"config": asdict(project.config), "fingerprints": dict(project.fingerprints)}
     if kept is None:
+        if connection.execute(sa.select(PICTURES.c.id).limit(1)).first() is not None:
+            raise ValueError("the database holds a user study already: name another --database")
         keep_setting(connection, _PROJECT, wanted)
         append(connection, "project", None, at, **wanted)
     elif kept != wanted:
@@ -140,35 +156,38 @@ def _without(
     return [pair for pair in shard if pair[0].id not in known]
 
 
-def _add(
-    connection: sa.Connection,
-    pictures: Pictures,
-    pairing: Pairing,
-    config: ProjectConfig,
-    triplet: Triplet,
-    candidates: Sequence[Candidate],
-    gold: Gold | None,
-) -> None:
+def _written(pictures: Pictures, triplet: Triplet, candidates: Sequence[Candidate], gold: Gold | None) -> _Item:
     if gold is not None:
         _check_gold(triplet, candidates, gold)
-    item = (connection.execute(sa.select(sa.func.max(ITEMS.c.id))).scalar() or 0) + 1
-    source = pictures.add(connection, item, triplet.image)
+    source = pictures.write(triplet.image)
     size = source.width, source.height
-    options = [(each.index, pictures.add(connection, item, each.image, size).id) for each in candidates]
+    return _Item(
+        triplet=triplet,
+        source=source,
+        mask=pictures.write(triplet.mask, size),
+        options={each.index: pictures.write(each.image, size) for each in candidates},
+        gold=gold,
+    )
+
+
+def _add(connection: sa.Connection, pictures: Pictures, candidates: str, config: ProjectConfig, item: _Item) -> None:
+    number = (connection.execute(sa.select(sa.func.max(ITEMS.c.id))).scalar() or 0) + 1
+    pictures.enter(connection, number, [item.source, item.mask, *item.options.values()])
     row = {
-        "id": item,
-        "candidates": pairing.fingerprints["candidates"],
-        "triplet_id": triplet.id,
-        "task": triplet.task.value,
-        "prompt": triplet.prompt,
-        "source": source.id,
-        "mask": pictures.add(connection, item, triplet.mask, size).id,
-        "options": json.dumps(options),
-        "gold": None if gold is None else json.dumps({dimension.value: pair for dimension, pair in gold.items()}),
+        "id": number,
+        "candidates": candidates,
+        "triplet_id": item.triplet.id,
+        "task": item.triplet.task.value,
+        "prompt": item.triplet.prompt,
+        "source": item.source.id,
+        "mask": item.mask.id,
+        "options": json.dumps([(index, picture.id) for index, picture in item.options.items()]),
+        "gold": None if item.gold is None else json.dumps(item.gold),
+        "open": item.gold is None,
     }
     connection.execute(ITEMS.insert(), row)
-    if gold is None:
-        slots = [{"item": item, "replicate": number, "purpose": "work"} for number in range(config.annotators)]
+    if item.gold is None:
+        slots = [{"item": number, "replicate": each, "purpose": "work"} for each in range(config.annotators)]
         connection.execute(SLOTS.insert(), slots)
 
 

@@ -148,6 +148,7 @@ def _people(args: argparse.Namespace) -> None:
         elif args.people_way == "withdraw":
             Work(database).withdraw(args.person, drop=args.drop)
         else:
+            Work(database).withdraw(args.person, drop=False)
             persons.erase(args.person)
 
 

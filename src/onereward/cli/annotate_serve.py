@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
         pictures = Pictures(images_of(args))
         with bound(args.host, args.port) as listener:
             url = args.url or url_of(listener)
-            app = create_app(database, pictures)
+            app = create_app(database, pictures, url=args.url)
             listener.listen()
             link = _first_admin(database, url)
             _say(args, url, link)

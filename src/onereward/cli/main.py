@@ -31,6 +31,7 @@ VERBS = {
     "select": "pick representative triplets from a pool",
     "generate": "make N candidates for each triplet",
     "annotate": "collect votes on candidates and export them as preferences",
+    "study": "ask people about systems' outputs, blind: ratings, good-same-bad, tables with intervals",
     "train-reward": "train the judge on preferences",
     "plan": "memory and seconds of a step of train-rl before it is launched, with the arithmetic",
     "train-rl": "train the editor through the judge (Algorithms 1 and 2)",

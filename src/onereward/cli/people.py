@@ -39,7 +39,7 @@ def add_people(ways: "argparse._SubParsersAction[argparse.ArgumentParser]", role
         "list": "Everybody with role, last visit and state.",
         "link": "Give a person a new link; the old one and all sessions end.",
         "withdraw": "End a person's link and sessions, and give what they hold to others.",
-        "erase": "Forget a person's name; their answers stay, under an id that says nothing.",
+        "erase": "Withdraw a person and forget their name; their answers stay, under an id that says nothing.",
     }
     for way, description in described.items():
         one = sub.add_parser(way, description=description)

@@ -151,7 +151,7 @@ def _score_table(args: argparse.Namespace) -> None:
 def _serve(args: argparse.Namespace) -> None:
     try:
         from onereward.serve.scorer import create_scorer
-        from onereward.serve.server import bound, serve, url_of
+        from onereward.web.server import bound, serve, url_of
     except ModuleNotFoundError as error:
         raise missing_extra(error, "web") from error
     from onereward.serve.limits import Taken

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     """Check what was given, load the editor, answer until interrupted."""
     try:
         from onereward.serve.app import create_app
-        from onereward.serve.server import bound, serve, url_of
+        from onereward.web.server import bound, serve, url_of
 
         if args.playground:
             from onereward.serve.playground import mount_playground
@@ -113,7 +113,7 @@ def _load_judge(args: argparse.Namespace) -> "ImageJudge | None":
 
 def token_of(args: argparse.Namespace) -> str | None:
     """The token, if there is one; raises ValueError if the host needs one or no header can bear it."""
-    from onereward.serve.guard import is_loopback
+    from onereward.web.guard import is_loopback
 
     token = os.environ.get(_TOKEN_VARIABLE) if args.token is None else args.token
     if token is None and not is_loopback(args.host):

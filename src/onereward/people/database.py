@@ -1,12 +1,13 @@
 """The database of votes, ratings and who gave them: SQLite (in WAL mode) by path, PostgreSQL by URL.
 
-On SQLite every write opens with BEGIN IMMEDIATE: a transaction that reads first and writes later loses to another
-writer with "database is locked", whatever the timeout. Threads of one process queue for it in order.
+One writer at a time on both: every event names the hash of the one before, so that writers would wait for each other
+anyway, and whoever reads first and writes later sees what is so. On SQLite that is BEGIN IMMEDIATE (a transaction that
+begins by reading loses to another writer with "database is locked", whatever the timeout), on PostgreSQL a lock.
 """
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
@@ -21,16 +22,24 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from onereward.people.tables import VOTES
 
 _BUSY_MS = 30_000
+_FORGET_MS = 5_000  # so long a writer may wait for readers to end
 _CONNECTIONS = 40
 _UNUSABLE = "not a database", "unable to open", "readonly database"  # how SQLite says that a file will not do
-_MIGRATING = 20_100_603  # any number: the advisory lock that PostgreSQL's clients migrate under
+_WRITING = 20_100_603  # any number: the advisory lock of PostgreSQL that a writer holds
+_BEGIN = {  # by dialect and whether it is to write
+    ("sqlite", False): "BEGIN",
+    ("sqlite", True): "BEGIN IMMEDIATE",
+    ("postgresql", False): "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    # Not more than READ COMMITTED, which looks at the database after the lock has come, not before.
+    ("postgresql", True): f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_WRITING})",
+}
 
 
 class Database:
     """A context manager that closes its connections. Threads and processes may share a file.
 
-    `place` is a path (SQLite) or a database URL. Raises ValueError if `create` is false and no file is there, or if the
-    file is no such database; OSError if a driver is missing or a server does not answer.
+    `place` is a path (SQLite) or a database URL. Raises ValueError for another kind of URL, if `create` is false and no
+    file is there, or if the file is no such database; OSError if a driver is missing or a server does not answer.
     """
 
     def __init__(self, place: str, *, create: bool = True) -> None:
@@ -41,13 +50,13 @@ class Database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         self.place = place
         self._engine = _engine(url)
-        self._turn = threading.Lock() if self._engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = threading.Lock()  # whoever waits to write keeps no connection from those who read
         try:
             if not create and not _has_votes(url):
                 raise ValueError(f"{place} is not a vote database: pass the --database that votes were collected in")
             with self.writing() as connection:
                 _migrate(connection)
-        except sa.exc.DatabaseError as error:
+        except sa.exc.DBAPIError as error:
             self._engine.dispose()
             if url.get_backend_name() != "sqlite":
                 raise OSError(f"cannot use the database at {url!r}: {error.orig}") from error
@@ -73,6 +82,17 @@ class Database:
         ):
             yield connection
 
+    def forget_deleted(self) -> None:
+        """Take what was deleted out of the files as well; OSError if somebody reads the database all the while."""
+        engine = sa.create_engine(self._engine.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        with self._turn, engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("VACUUM FULL personal")
+                return
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={_FORGET_MS}")
+            if connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]:
+                raise OSError(f"{self.place}-wal still has what was deleted, since another program reads it: try again")
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A transaction that sees one state of the database."""
@@ -81,17 +101,21 @@ class Database:
 
 
 def _url(place: str) -> sa.URL:
-    url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
-    return url.set(drivername="postgresql+pg8000") if url.drivername in ("postgresql", "postgres") else url
+    expected = "expected the path of an SQLite file or a postgresql:// URL"
+    try:
+        url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
+    except sa.exc.ArgumentError as error:
+        raise ValueError(f"got {place}, {expected}") from error
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+pg8000")
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(f"got {url!r}, {expected}")
+    return url
 
 
 def _has_votes(url: sa.URL) -> bool:
     """Whether the table of votes is there, by a look that changes nothing."""
-    engine = sa.create_engine(url)
-    try:
-        return sa.inspect(engine).has_table(VOTES.name)
-    finally:
-        engine.dispose()
+    return sa.inspect(sa.create_engine(url, poolclass=sa.NullPool)).has_table(VOTES.name)
 
 
 def _engine(url: sa.URL) -> sa.Engine:
@@ -101,27 +125,26 @@ def _engine(url: sa.URL) -> sa.Engine:
         raise OSError(f"no driver for {url.drivername}: pip install 'onereward[postgres]'") from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "begin", _begin)
     return engine
 
 
 def _prepare_sqlite(connection: DBAPIConnection, record: object) -> None:
-    connection.isolation_level = None  # the driver shall not begin transactions by itself, see _begin_sqlite
+    connection.isolation_level = None  # the driver shall not begin transactions by itself, see _begin
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
+def _begin(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("onereward_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql(_BEGIN[connection.dialect.name, writes])
 
 
 def _migrate(connection: sa.Connection) -> None:
     """Bring the schema to the newest revision inside the caller's transaction."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
     with as_file(files("onereward.people") / "migrations") as folder:
         script = ScriptDirectory(str(folder))
         context = MigrationContext.configure(connection)

@@ -89,11 +89,19 @@ class Persons:
         append(connection, "withdrawal", person, at, drop=drop)
 
     def erase(self, person: str) -> None:
-        """Forget what they could be known by; their answers stay, under an id that says nothing."""
+        """Forget what they could be known by, their link as well; their answers stay, under an id that says nothing.
+
+        Raises OSError if the database's files could not be freed of it yet: call it again.
+        """
         with self._database.writing() as connection:
             self._require(connection, person)
+            at = self._clock()
+            gone = {"link": None, "settings": "{}", "withdrawn_at": sa.func.coalesce(PEOPLE.c.withdrawn_at, at)}
+            connection.execute(PEOPLE.update().where(PEOPLE.c.id == person).values(gone))
             connection.execute(PERSONAL.delete().where(PERSONAL.c.person == person))
-            append(connection, "erasure", person, self._clock())
+            self._end_sessions(connection, person)
+            append(connection, "erasure", person, at)
+        self._database.forget_deleted()
 
     def sign_in(self, token: str) -> tuple[Person, str] | None:
         """Who has the link with this token, and the token of a new session; None if nobody has (any more)."""

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ class Picture:
     """A picture that was kept."""
 
     id: str
+    content: str  # SHA-256 of the file
     width: int
     height: int
 
@@ -29,20 +31,28 @@ class Pictures:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, connection: sa.Connection, item: int, image: bytes, size: tuple[int, int] | None = None) -> Picture:
-        """Keep an encoded picture of an item (of `size`, if one is wanted), listed in the caller's transaction.
+    def write(self, image: bytes, size: tuple[int, int] | None = None) -> Picture:
+        """Keep an encoded picture (of `size`, if one is wanted) that `enter` will list; it is nobody's until then.
 
         Raises ValueError for bytes that are no picture.
         """
         data, (width, height) = plain_png(image, size)
-        picture = Picture(id=new_id(), width=width, height=height)
+        content = hashlib.sha256(data).hexdigest()
+        picture = Picture(id=new_id(), content=content, width=width, height=height)
         path = self.path(picture.id)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
         os.utime(path, (0, 0))  # nor when it was made
-        content = hashlib.sha256(data).hexdigest()
-        row = {"id": picture.id, "item": item, "content": content, "width": width, "height": height}
-        connection.execute(PICTURES.insert(), row)
+        return picture
+
+    def enter(self, connection: sa.Connection, item: int, pictures: Iterable[Picture]) -> None:
+        """List pictures as those of an item, in the caller's transaction."""
+        connection.execute(PICTURES.insert(), [{"item": item, **asdict(picture)} for picture in pictures])
+
+    def add(self, connection: sa.Connection, item: int, image: bytes, size: tuple[int, int] | None = None) -> Picture:
+        """Both, in a transaction during which nobody need write anything else."""
+        picture = self.write(image, size)
+        self.enter(connection, item, [picture])
         return picture
 
     def path(self, picture: str) -> Path:
@@ -55,7 +65,7 @@ def plain_png(image: bytes, size: tuple[int, int] | None = None) -> tuple[bytes,
     try:
         with Image.open(io.BytesIO(image)) as opened:
             pixels = opened.convert("RGB")
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"a picture cannot be read: {error}") from error
     if size is not None and pixels.size != size:
         pixels = pixels.resize(size, Image.Resampling.LANCZOS)

@@ -110,9 +110,13 @@ ITEMS = sa.Table(
     sa.Column("mask", _ID, sa.ForeignKey("pictures.id"), nullable=False),
     sa.Column("options", sa.Text, nullable=False),  # JSON: [[candidate index, picture], ...]
     sa.Column("gold", sa.Text),  # JSON: {dimension: [best, worst]}, known answers
+    sa.Column("open", sa.Boolean, nullable=False),  # whether one of its slots wants an answer
     sa.UniqueConstraint("candidates", "triplet_id"),
 )
 """A triplet with its candidates, to vote on."""
+
+sa.Index("open_items", ITEMS.c.id, sqlite_where=sa.text("open = 1"), postgresql_where=sa.text("open"))
+sa.Index("gold_items", ITEMS.c.id, sqlite_where=ITEMS.c.gold.is_not(None), postgresql_where=ITEMS.c.gold.is_not(None))
 
 SLOTS = sa.Table(
     "slots",
@@ -120,9 +124,9 @@ SLOTS = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("item", sa.Integer, sa.ForeignKey("items.id"), nullable=False),
     sa.Column("replicate", sa.Integer, nullable=False),
-    sa.Column("purpose", sa.String(16), nullable=False),
+    sa.Column("purpose", sa.String(16), nullable=False),  # all but those of work are one person's from the beginning
     sa.Column("person", _ID, sa.ForeignKey("people.id")),
-    sa.Column("claim", _ID),  # the present one
+    sa.Column("claim", _ID, unique=True),  # the present one
     sa.Column("leased_until", sa.Double),
     sa.Column("done_at", sa.Double),
     sa.UniqueConstraint("item", "person", "purpose"),
@@ -143,11 +147,81 @@ CLAIMS = sa.Table(
     METADATA,
     sa.Column("id", _ID, primary_key=True),
     sa.Column("request", _UUID, nullable=False, unique=True),
-    sa.Column("slot", sa.Integer, sa.ForeignKey("slots.id"), nullable=False),
     sa.Column("item", sa.Integer, sa.ForeignKey("items.id"), nullable=False),
-    sa.Column("person", _ID, sa.ForeignKey("people.id"), nullable=False, index=True),
+    sa.Column("person", _ID, sa.ForeignKey("people.id"), nullable=False),
     sa.Column("purpose", sa.String(16), nullable=False),
     sa.Column("shown", sa.Text, nullable=False),  # JSON: candidate indices in the order that this person sees
     sa.Column("at", sa.Double, nullable=False),
 )
 """Who was given what and how it was shown: an assignment, as the browser calls it."""
+
+sa.Index("claims_of_person", CLAIMS.c.person, CLAIMS.c.item)
+
+STUDY_ITEMS = sa.Table(
+    "study_items",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("triplet_id", sa.String(255), nullable=False, unique=True),
+    sa.Column("task", sa.String(32), nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("source", _ID, sa.ForeignKey("pictures.id"), nullable=False),
+    sa.Column("mask", _ID, sa.ForeignKey("pictures.id"), nullable=False),
+    sa.Column("practice", sa.Boolean, nullable=False),  # shown before what counts, and never counted
+)
+"""A triplet of a user study."""
+
+STUDY_OUTPUTS = sa.Table(
+    "study_outputs",
+    METADATA,
+    sa.Column("picture", _ID, sa.ForeignKey("pictures.id"), primary_key=True),
+    sa.Column("item", sa.Integer, sa.ForeignKey("study_items.id"), nullable=False),
+    sa.Column("system", sa.String(255)),  # none: the hole left grey, for attention checks
+    sa.UniqueConstraint("item", "system"),
+)
+"""What a system made of an item: the only place that says whose a picture is."""
+
+STUDY_BLOCKS = sa.Table(
+    "study_blocks",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("pages", sa.Text, nullable=False),  # JSON: [[item, system], [item, left system, right system], ...]
+    sa.Column("person", _ID, sa.ForeignKey("people.id"), unique=True),
+    sa.Column("claimed_at", sa.Double),
+    sa.Column("finished_at", sa.Double),
+)
+"""What one person answers, in that order: outputs to rate or pairs to compare; nobody's yet, or theirs for good."""
+
+STUDY_PARTICIPANTS = sa.Table(
+    "study_participants",
+    METADATA,
+    sa.Column("person", _ID, sa.ForeignKey("people.id"), primary_key=True),
+    sa.Column("consented_at", sa.Double, nullable=False),
+    sa.Column("instructed_at", sa.Double),
+)
+STUDY_TRIALS = sa.Table(
+    "study_trials",
+    METADATA,
+    sa.Column("id", _ID, primary_key=True),
+    sa.Column("person", _ID, sa.ForeignKey("people.id"), nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("purpose", sa.String(16), nullable=False),  # practice, work, check
+    sa.Column("item", sa.Integer, sa.ForeignKey("study_items.id"), nullable=False),
+    sa.Column("shown", sa.Text, nullable=False),  # JSON: pictures from left to right
+    sa.Column("asked", sa.Integer),  # the answer that an attention check asks for in words
+    sa.Column("answered_at", sa.Double),
+    sa.UniqueConstraint("person", "position"),
+)
+"""A page as one person sees it, in their order."""
+
+STUDY_ANSWERS = sa.Table(
+    "study_answers",
+    METADATA,
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("submission", _UUID, nullable=False, index=True),  # the client's request that gave it
+    sa.Column("trial", _ID, sa.ForeignKey("study_trials.id"), nullable=False),
+    sa.Column("criterion", sa.String(32), nullable=False),
+    sa.Column("value", sa.Integer, nullable=False),  # of a comparison: 1 the left is better, 0 the same, -1 the right
+    sa.Column("seconds", sa.Double, nullable=False),  # that the person took for the whole trial
+    sa.UniqueConstraint("trial", "criterion"),
+)
+"""Answers of participants, never changed."""

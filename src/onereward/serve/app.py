@@ -14,7 +14,8 @@ from onereward.serve.bodies import EditBody, body_schemas, job_of_form, job_of_j
 from onereward.serve.forms import form_fields
 from onereward.serve.intake import Intake
 from onereward.serve.queue import EditQueue, NotDoneError, State, Status, UnknownEditError
-from onereward.serve.shell import new_app, plain, problems, refusal
+from onereward.serve.shell import new_app
+from onereward.web.shell import plain, problems, refusal
 
 _PICTURES = ("image", "mask")
 

@@ -1,6 +1,6 @@
 """What a request may say, as the types that OpenAPI shows and that check it: an EditJob with its pictures in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
 from onereward.edit.jobs import EditJob
 from onereward.edit.regions import Fit
 from onereward.terms import Task
+from onereward.web.shell import told
 
 DATA_URL = "data-url"
 _PICTURE = Field(
@@ -156,15 +157,6 @@ def job_of_form(fields: Mapping[str, str | list[str]]) -> EditJob:
     except ValidationError as error:
         raise ValueError(told(error.errors(include_url=False))) from None
     return EditJob.of(checked.model_dump(exclude_unset=True))
-
-
-def told(errors: Sequence[Any]) -> str:
-    """The first of pydantic's errors as a sentence that names its field and leaves out its value."""
-    first = errors[0]
-    names = [part for part in first["loc"] if isinstance(part, str)]  # without places in a list
-    field = names[-1] if len(names) > 1 else ""
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{field[:100]}: {message}" if field else message
 
 
 def body_schemas() -> BodySchemas:

@@ -10,7 +10,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from onereward.serve.forms import media_type
-from onereward.serve.shell import plain
+from onereward.web.shell import plain
 
 BODY_SECONDS = 60.0
 

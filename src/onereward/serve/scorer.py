@@ -14,8 +14,9 @@ from onereward.serve.forms import form_fields
 from onereward.serve.intake import Intake
 from onereward.serve.scorer_bodies import LISTS, PICTURES, question_of_form, question_of_json, question_schemas
 from onereward.serve.scoring import ClosedError, NoScoreError, Scored, ScoreQueue
-from onereward.serve.shell import new_app, problems, refusal
+from onereward.serve.shell import new_app
 from onereward.terms import Dimension
+from onereward.web.shell import problems, refusal
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, field_validator
 
-from onereward.serve.bodies import BodySchemas, Picture, Words, schemas_of, told
+from onereward.serve.bodies import BodySchemas, Picture, Words, schemas_of
 from onereward.terms import Dimension, Task, dimensions_of
+from onereward.web.shell import told
 
 PICTURES = ("first", "second")
 LISTS = ("dimension",)

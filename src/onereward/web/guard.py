@@ -1,5 +1,7 @@
 """What every request passes before a route sees it: how much it may send and from where."""
 
+import logging
+from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -8,28 +10,33 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+logger = logging.getLogger(__name__)
+
 
 class Guard:
-    """ASGI middleware: refuses compressed bodies, those of over `upload` bytes and, without a token, other origins.
+    """ASGI middleware: refuses compressed bodies, those of over `upload` bytes and, if `local_only`, other origins.
 
     A server without a token trusts whoever is on its machine; the host and origin checks keep a web page that is open
-    there in a browser from being one of them (DNS rebinding, forged forms).
+    there in a browser from being one of them (DNS rebinding, forged forms). Every answer gets the `headers`, and those
+    that refuse a line in the log: code, method and route, nothing of what was sent.
     """
 
-    def __init__(self, app: ASGIApp, *, upload: int, local_only: bool) -> None:
+    def __init__(self, app: ASGIApp, *, upload: int, local_only: bool, headers: Mapping[str, str]) -> None:
         self._app = app
         self._upload = upload
         self._local_only = local_only
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check the headers, then count what is received; every answer gets the security headers."""
+        """Check the headers, then count what is received."""
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
+        answered = self._answered(scope, send)
         try:
             self._check(Headers(scope=scope))
         except HTTPException as refused:
-            return await JSONResponse({"detail": refused.detail}, refused.status_code)(scope, receive, _secured(send))
-        await self._app(scope, self._counted(receive), _secured(send))
+            return await JSONResponse({"detail": refused.detail}, refused.status_code)(scope, receive, answered)
+        await self._app(scope, self._counted(receive), answered)
 
     def _check(self, headers: Headers) -> None:
         if self._local_only:
@@ -38,7 +45,7 @@ class Guard:
         if length.isdecimal() and (len(length) > 18 or int(length) > self._upload):
             raise self._too_large()
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise HTTPException(415, "send the body without a Content-Encoding: pictures are compressed already")
+            raise HTTPException(415, "send the body without a Content-Encoding")
 
     def _counted(self, receive: Receive) -> Receive:
         left = self._upload
@@ -54,7 +61,25 @@ class Guard:
         return counting
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"a request may have {self._upload:,} bytes: send a smaller picture")
+        return HTTPException(413, f"a request may have {self._upload:,} bytes at most: send less")
+
+    def _answered(self, scope: Scope, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                secure(MutableHeaders(scope=message), self._headers)
+                if 400 <= message["status"] < 500:
+                    route = getattr(scope.get("route"), "path", "a path that is none")
+                    logger.warning("refused with %d: %s %s", message["status"], scope["method"], route)
+            await send(message)
+
+        return sending
+
+
+def secure(headers: MutableHeaders, more: Mapping[str, str]) -> None:
+    """Keep an answer out of guesses, and out of caches unless it says otherwise; add `more` headers."""
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Cache-Control", "no-store")
+    headers.update(more)
 
 
 def is_loopback(host: str) -> bool:
@@ -79,14 +104,3 @@ def _name_in(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _secured(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["X-Content-Type-Options"] = "nosniff"
-            headers.setdefault("Cache-Control", "no-store")
-        await send(message)
-
-    return sending

@@ -41,6 +41,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(200), nullable=False),
         sa.Column("salt", sa.String(32), nullable=False),
     )
+    if op.get_bind().dialect.name == "postgresql":  # whose statistics hold samples of what is in a table
+        op.execute("ALTER TABLE personal ALTER name SET STATISTICS 0, ALTER salt SET STATISTICS 0")
     op.create_table(
         "sessions",
         sa.Column("token", _SHA256, primary_key=True),
@@ -88,8 +90,12 @@ def upgrade() -> None:
         sa.Column("mask", _ID, sa.ForeignKey("pictures.id"), nullable=False),
         sa.Column("options", sa.Text, nullable=False),
         sa.Column("gold", sa.Text),
+        sa.Column("open", sa.Boolean, nullable=False),
         sa.UniqueConstraint("candidates", "triplet_id"),
     )
+    op.create_index("open_items", "items", ["id"], sqlite_where=sa.text("open = 1"), postgresql_where=sa.text("open"))
+    has_gold = sa.text("gold IS NOT NULL")
+    op.create_index("gold_items", "items", ["id"], sqlite_where=has_gold, postgresql_where=has_gold)
     op.create_table(
         "slots",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -97,7 +103,7 @@ def upgrade() -> None:
         sa.Column("replicate", sa.Integer, nullable=False),
         sa.Column("purpose", sa.String(16), nullable=False),
         sa.Column("person", _ID, sa.ForeignKey("people.id")),
-        sa.Column("claim", _ID),
+        sa.Column("claim", _ID, unique=True),
         sa.Column("leased_until", sa.Double),
         sa.Column("done_at", sa.Double),
         sa.UniqueConstraint("item", "person", "purpose"),
@@ -109,13 +115,13 @@ def upgrade() -> None:
         "claims",
         sa.Column("id", _ID, primary_key=True),
         sa.Column("request", _UUID, nullable=False, unique=True),
-        sa.Column("slot", sa.Integer, sa.ForeignKey("slots.id"), nullable=False),
         sa.Column("item", sa.Integer, sa.ForeignKey("items.id"), nullable=False),
-        sa.Column("person", _ID, sa.ForeignKey("people.id"), nullable=False, index=True),
+        sa.Column("person", _ID, sa.ForeignKey("people.id"), nullable=False),
         sa.Column("purpose", sa.String(16), nullable=False),
         sa.Column("shown", sa.Text, nullable=False),
         sa.Column("at", sa.Double, nullable=False),
     )
+    op.create_index("claims_of_person", "claims", ["person", "item"])
     _refuse_changes("events")
 
 
@@ -133,6 +139,6 @@ def _refuse_changes(table: str) -> None:
     )
     for name in (table, "votes"):
         op.execute(
-            f"CREATE TRIGGER {name}_refuse_change BEFORE UPDATE OR DELETE ON {name} "
-            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+            f"CREATE TRIGGER {name}_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {name} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         )

@@ -1,0 +1,287 @@
+"""The HTTP side of the study: a participant's pages, the JSON that their scripts send and read, and the results."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from onereward.people.database import Database
+from onereward.people.persons import SESSION_SECONDS, Clock, Person, Persons, Role
+from onereward.people.pictures import Pictures
+from onereward.study import bodies
+from onereward.study.bodies import PathId
+from onereward.study.closing import OpenStudyError, results_of, status_of
+from onereward.study.collecting import ClosedError, Collecting, ConflictError, Stage, UnknownTrialError
+from onereward.study.criteria import Kind
+from onereward.study.project import Outline, StudyConfig, outline_of, study_of
+from onereward.web.pages import HEADERS, Pages
+from onereward.web.rates import Rates
+from onereward.web.sessions import (
+    Gate,
+    csrf_of,
+    end_session,
+    session_of,
+    signed_in,
+    start_session,
+    stranger,
+)
+from onereward.web.shell import new_app, problems, refusal
+
+_MOST_BYTES = 2**16
+"""Of a request: an answer has some hundred."""
+_IMAGE_HEADERS = {"Cache-Control": "private, max-age=86400, immutable"}
+_SECONDS_A_PAGE = {True: 25, False: 12}
+"""What a participant is told to expect, for ratings and for comparisons."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rooms:
+    """What the routes work with; called from several threads."""
+
+    database: Database
+    pictures: Pictures
+    persons: Persons
+    collecting: Collecting
+    pages: Pages
+    config: StudyConfig
+    told: Mapping[str, Any]
+    url: str | None
+
+    def page(self, template: str, request: Request, person: Person | None = None, **more: Any) -> HTMLResponse:
+        """A page, with what its script needs to know of who reads it."""
+        session = session_of(request)
+        return self.pages.render(
+            template,
+            csrf="" if person is None or session is None else csrf_of(session),
+            person="" if person is None else person.id,
+            title=self.config.title,
+            **more,
+        )
+
+    def place(self, person: Person) -> bodies.PlaceShown:
+        """Where somebody is, as JSON."""
+        return bodies.PlaceShown.of(self.collecting.place(person.id), self.config.break_every)
+
+
+async def _rooms_of(request: Request) -> _Rooms:
+    rooms: _Rooms = request.app.state.rooms
+    return rooms
+
+
+Rooms = Annotated[_Rooms, Depends(_rooms_of)]
+Participant = Annotated[Person, Depends(signed_in(Role.PARTICIPANT))]
+Admin = Annotated[Person, Depends(signed_in(Role.ADMIN))]
+
+_routes = APIRouter(responses=problems(400, 401, 422, 429))
+
+
+@_routes.get("/", include_in_schema=False)
+async def start() -> RedirectResponse:
+    """Who has lost the way is shown in."""
+    return RedirectResponse("/enter", 303)
+
+
+@_routes.get("/enter", include_in_schema=False)
+async def enter_page(request: Request, rooms: Rooms) -> HTMLResponse:
+    """Turns a link's token into a session."""
+    return rooms.page("enter.html", request)
+
+
+@_routes.get("/join", include_in_schema=False)
+async def join_page(request: Request, rooms: Rooms) -> HTMLResponse:
+    """Asks a stranger who has the open link for their consent."""
+    return rooms.page("consent.html", request, joins=True, consent=rooms.config.consent.split("\n\n"))
+
+
+@_routes.get("/study", include_in_schema=False)
+def study_page(request: Request, rooms: Rooms, who: Participant) -> HTMLResponse:
+    """Where a participant is."""
+    place = rooms.collecting.place(who.id)
+    if place.stage is Stage.CONSENT:
+        return rooms.page("consent.html", request, who, joins=False, consent=rooms.config.consent.split("\n\n"))
+    if place.stage in _ENDS:
+        heading, text = _ENDS[place.stage]
+        return rooms.page("end.html", request, heading=heading, text=text, finished=place.stage is Stage.FINISHED)
+    template = "instructions.html" if place.stage is Stage.INSTRUCTIONS else "work.html"
+    return rooms.page(template, request, who, **rooms.told)
+
+
+@_routes.get("/left", include_in_schema=False)
+async def left_page(request: Request, rooms: Rooms) -> HTMLResponse:
+    """Where somebody goes who has left the study."""
+    text = ["Your link does not work any more.", "Thank you for the time that you have given."]
+    return rooms.page("end.html", request, heading="You have left the study", text=text, finished=False)
+
+
+@_routes.get("/status", include_in_schema=False)
+def status_page(request: Request, rooms: Rooms, who: Admin) -> HTMLResponse:
+    """How far the study is; what was answered is for the command line, once it is closed."""
+    return rooms.page("status.html", request, who, status=status_of(rooms.database))
+
+
+@_routes.post("/api/session", dependencies=[Depends(stranger)])
+def sign_in(request: Request, response: Response, rooms: Rooms, body: bodies.Token) -> bodies.SignedIn:
+    """Begin a session by the token of a link."""
+    found = rooms.persons.sign_in(body.token)
+    if found is None:
+        raise HTTPException(401, "this link is not valid, or no longer")
+    person, session = found
+    start_session(request, response, session, SESSION_SECONDS)
+    return bodies.SignedIn(role=person.role)
+
+
+@_routes.delete("/api/session", status_code=204)
+def sign_out(request: Request, response: Response, rooms: Rooms, who: Annotated[Person, Depends(signed_in())]) -> None:
+    """End this session."""
+    session = session_of(request)
+    assert session is not None
+    rooms.persons.sign_out(session)
+    end_session(response)
+
+
+@_routes.post("/api/join", dependencies=[Depends(stranger)], responses=problems(409, 410))
+def join(request: Request, response: Response, rooms: Rooms, body: bodies.Token) -> bodies.Joined:
+    """Agree to take part, by the study's open link: a new participant, signed in, and their own link."""
+    own = rooms.collecting.join(body.token)
+    if own is None:
+        raise HTTPException(401, "this link is not valid, or no longer")
+    found = rooms.persons.sign_in(own)
+    assert found is not None
+    start_session(request, response, found[1], SESSION_SECONDS)
+    return bodies.Joined(link=f"{rooms.url or str(request.base_url).rstrip('/')}/enter#{own}")
+
+
+@_routes.get("/api/place")
+def read_place(rooms: Rooms, who: Participant) -> bodies.PlaceShown:
+    """Where this person is, and what comes next."""
+    return rooms.place(who)
+
+
+@_routes.post("/api/consent", status_code=204, responses=problems(409, 410))
+def consent(rooms: Rooms, who: Participant) -> None:
+    """Agree to take part."""
+    rooms.collecting.consent(who.id)
+
+
+@_routes.post("/api/practice", status_code=204, responses=problems(409, 410))
+def begin_practice(rooms: Rooms, who: Participant) -> None:
+    """Go on after the instructions."""
+    rooms.collecting.begin_practice(who.id)
+
+
+@_routes.post("/api/block", status_code=204, responses=problems(409, 410))
+def begin_block(rooms: Rooms, who: Participant) -> None:
+    """Go on after practice, with the next free block."""
+    rooms.collecting.begin_block(who.id)
+
+
+@_routes.post("/api/answers", responses=problems(404, 409, 410))
+def answer(rooms: Rooms, who: Participant, body: bodies.Answer) -> bodies.Accepted:
+    """Answer a trial; sent again under the same uuid, it is no second answer."""
+    state = rooms.collecting.answer(who.id, body.submission())
+    return bodies.Accepted(state=state, place=rooms.place(who))
+
+
+@_routes.post("/api/withdrawal", status_code=204)
+def withdraw(response: Response, rooms: Rooms, who: Participant, body: bodies.Withdrawal) -> None:
+    """Leave the study for good."""
+    rooms.collecting.withdraw(who.id, drop=body.drop)
+    end_session(response)
+
+
+@_routes.get(
+    "/api/images/{image}",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}, **problems(404)},
+)
+def read_image(rooms: Rooms, who: Participant, image: PathId) -> Response:
+    """A picture of what this person is shown; every one is read and sent in the same way."""
+    if not rooms.collecting.may_see(who.id, image):
+        raise HTTPException(404, "there is no such picture")
+    return Response(rooms.pictures.path(image).read_bytes(), media_type="image/png", headers=_IMAGE_HEADERS)
+
+
+@_routes.get(
+    "/api/results", response_class=Response, responses={200: {"content": {"application/json": {}}}, **problems(409)}
+)
+def read_results(rooms: Rooms, who: Admin) -> Response:
+    """All figures, once the study is closed."""
+    return Response(results_of(rooms.database).to_json(), media_type="application/json")
+
+
+def create_app(
+    database: Database,
+    pictures: Pictures,
+    *,
+    url: str | None = None,
+    clock: Clock = time.time,
+    visitors: Rates | None = None,
+    strangers: Rates | None = None,
+) -> FastAPI:
+    """The app over a study's database, reached by people under `url`; the rates are those of `Gate`.
+
+    Raises ValueError if there is no study.
+    """
+    with database.reading() as connection:
+        config, outline = study_of(connection).config, outline_of(connection)
+    pages = Pages(files("onereward.study") / "pages")
+    rooms = _Rooms(
+        database=database,
+        pictures=pictures,
+        persons=Persons(database, clock),
+        collecting=Collecting(database, clock),
+        pages=pages,
+        config=config,
+        told=_told(config, outline),
+        url=None if url is None else url.rstrip("/"),
+    )
+    app = new_app(
+        _routes,
+        description="Ratings of people.",
+        upload=_MOST_BYTES,
+        local_only=False,
+        headers=HEADERS,
+        show=pages.show,
+        refusals=[
+            (UnknownTrialError, refusal(404)),
+            (ConflictError, refusal(409)),
+            (OpenStudyError, refusal(409)),
+            (ClosedError, refusal(410)),
+        ],
+    )
+    pages.mount(app)
+    app.state.rooms = rooms
+    app.state.gate = Gate(rooms.persons, visitors=visitors, strangers=strangers)
+    return app
+
+
+_ENDS: dict[Stage, tuple[str, list[str]]] = {
+    Stage.FINISHED: (
+        "That was the last picture",
+        ["Thank you: all your answers are with us. You can close this page now."],
+    ),
+    Stage.FULL: (
+        "All places are taken",
+        ["Enough people are taking part at present. Thank you for your interest; a place may become free later."],
+    ),
+    Stage.CLOSED: ("This study is closed", ["It takes no more answers. Thank you for your interest."]),
+}
+
+
+def _told(config: StudyConfig, outline: Outline) -> dict[str, object]:
+    """What the pages say of the study in numbers and words."""
+    asked = [criterion.question for criterion in outline.criteria]
+    return {
+        "rates": config.rates,
+        "compares": bool(config.comparisons),
+        "count": outline.pages,
+        "practice": config.practice,
+        "break_every": config.break_every if config.break_every < outline.pages else 0,
+        "minutes": max(5, 5 * round(outline.pages * _SECONDS_A_PAGE[config.rates] / 300)),
+        "questions": [vars(question) | {"graded": question.kind is Kind.GRADED} for question in asked],
+    }

@@ -1,0 +1,451 @@
+"""What a participant does: agree, read, practise, take a block, answer it, leave.
+
+Which step somebody is at follows from what is in the database, so that their link goes on at the same place on any
+device. Whoever changes something is alone in doing so (see `Database.writing`), and it is committed before the reply;
+an answer carries the client's uuid, so that a retry after a lost reply changes nothing more.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from onereward.people.database import Database
+from onereward.people.events import append
+from onereward.people.persons import Clock, Persons, Role, hashed, new_id
+from onereward.people.settings import setting
+from onereward.people.tables import (
+    PEOPLE,
+    PICTURES,
+    STUDY_ANSWERS,
+    STUDY_BLOCKS,
+    STUDY_ITEMS,
+    STUDY_OUTPUTS,
+    STUDY_PARTICIPANTS,
+    STUDY_TRIALS,
+)
+from onereward.seeds import python_generator
+from onereward.study.analysis import BETTER
+from onereward.study.criteria import Criterion, SubTask, criteria_of, subtask_of
+from onereward.study.project import CLOSED_AT, OPEN_LINK, StudyConfig, study_of
+from onereward.terms import Task
+
+AHEAD = 3
+"""Trials that a browser is given at once, so that it can go on while the network is away."""
+
+PRACTICE, WORK, CHECK = "practice", "work", "check"
+
+
+class Stage(StrEnum):
+    """Where somebody is in the study."""
+
+    CONSENT = "consent"
+    INSTRUCTIONS = "instructions"
+    PRACTICE = "practice"
+    READY = "ready"  # to take a block
+    WORK = "work"
+    FINISHED = "finished"
+    FULL = "full"  # no block is left
+    CLOSED = "closed"
+
+
+class State(StrEnum):
+    """What became of an answer."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"
+
+
+class UnknownTrialError(ValueError):
+    """The person has no such trial."""
+
+
+class ConflictError(ValueError):
+    """The request does not fit what was said before, or not where the person is."""
+
+
+class ClosedError(ValueError):
+    """The study takes no more answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A page as somebody sees it: one output to rate, or two to compare, left and right (ids of pictures)."""
+
+    id: str
+    subtask: SubTask
+    prompt: str
+    source: str
+    mask: str
+    size: tuple[int, int]
+    shown: tuple[str, ...]
+    practice: bool
+    asked: int | None  # the answer that an attention check asks for in words
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """What is asked about the one output; nothing where there are two."""
+        return criteria_of(self.subtask) if len(self.shown) == 1 else ()
+
+    @property
+    def allowed(self) -> Mapping[str, range]:
+        """The answers that there are to each question."""
+        return {criterion.value: criterion.values for criterion in self.criteria} or {BETTER: range(-1, 2)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where somebody is: the trials that come next, and how many of this stage are answered."""
+
+    stage: Stage
+    trials: tuple[Trial, ...] = ()
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What somebody sends for a trial; `seconds` is how long they looked at it, by their own clock."""
+
+    uuid: UUID
+    trial: str
+    seconds: float
+    values: Mapping[str, int]
+
+
+class Collecting:
+    """The study of a database, as its participants (by their ids) go through it."""
+
+    def __init__(self, database: Database, clock: Clock = time.time) -> None:
+        self._database, self._clock, self._persons = database, clock, Persons(database, clock)
+
+    def place(self, person: str) -> Place:
+        """Where the person is."""
+        with self._database.reading() as connection:
+            return _place(connection, person)
+
+    def join(self, token: str) -> str | None:
+        """A new participant who agrees, by the study's open link: the token of a link of their own.
+
+        None for a token that is not the open link's; ConflictError where no block is left.
+        """
+        with self._database.reading() as connection:
+            if setting(connection, OPEN_LINK) != hashed(token):
+                return None
+            _refuse_if_closed(connection)
+            if not _has_free_block(connection):
+                raise ConflictError("all places in this study are taken: thank you for your interest")
+            count = _count(connection, PEOPLE.c.role == Role.PARTICIPANT)
+        person, own = self._persons.make(f"participant {count + 1}", Role.PARTICIPANT)
+        self.consent(person)
+        return own
+
+    def consent(self, person: str) -> None:
+        """Keep that the person agrees to the study's consent text; known already, nothing changes."""
+        with self._database.writing() as connection:
+            study = study_of(connection)
+            _refuse_if_closed(connection)
+            if _participant(connection, person) is not None:
+                return
+            if not _has_free_block(connection):
+                raise ConflictError("all places in this study are taken: thank you for your interest")
+            at = self._clock()
+            connection.execute(STUDY_PARTICIPANTS.insert(), {"person": person, "consented_at": at})
+            append(connection, "consent", person, at, consent=hashed(study.config.consent))
+
+    def begin_practice(self, person: str) -> None:
+        """Keep that the person has read the instructions, and give them what they practise on."""
+        with self._database.writing() as connection:
+            study = study_of(connection)
+            _refuse_if_closed(connection)
+            participant = _participant(connection, person)
+            if participant is None:
+                raise ConflictError("agree to take part first")
+            if participant.instructed_at is not None:
+                return
+            at = self._clock()
+            mine = STUDY_PARTICIPANTS.c.person == person
+            connection.execute(STUDY_PARTICIPANTS.update().where(mine).values(instructed_at=at))
+            _insert_trials(connection, person, _practice(connection, study.config, person))
+            append(connection, "instructions", person, at)
+
+    def begin_block(self, person: str) -> None:
+        """Take the next free block; the person's own one if they have it already.
+
+        Raises ConflictError if practice is not over or no block is left.
+        """
+        with self._database.writing() as connection:
+            study = study_of(connection)
+            _refuse_if_closed(connection)
+            if _block(connection, person) is not None:
+                return
+            participant = _participant(connection, person)
+            if participant is None or participant.instructed_at is None or _next_trials(connection, person):
+                raise ConflictError("finish what comes before first")
+            free = sa.select(STUDY_BLOCKS).where(STUDY_BLOCKS.c.person.is_(None)).order_by(STUDY_BLOCKS.c.id).limit(1)
+            block = connection.execute(free).one_or_none()
+            if block is None:
+                raise ConflictError("all places in this study are taken: thank you for your interest")
+            at = self._clock()
+            values = {"person": person, "claimed_at": at}
+            connection.execute(STUDY_BLOCKS.update().where(STUDY_BLOCKS.c.id == block.id).values(values))
+            trials = _trials(connection, study.config, person, json.loads(block.pages))
+            _insert_trials(connection, person, trials)
+            order = [[trial["id"], trial["purpose"], trial["shown"]] for trial in trials]
+            append(connection, "block", person, at, block=block.id, trials=order)
+
+    def answer(self, person: str, submission: Submission) -> State:
+        """Keep an answer; one that comes again is known and changes nothing.
+
+        Raises UnknownTrialError; ConflictError if the uuid came with another content, the trial has another answer or
+        the values do not fit it; ClosedError.
+        """
+        with self._database.writing() as connection:
+            trial = _trial(connection, person, submission.trial)
+            known = _answers(connection, STUDY_ANSWERS.c.submission == str(submission.uuid))
+            if known:
+                if known != {trial.id: submission.values}:
+                    raise ConflictError("an answer of this uuid was given before with another content")
+                return State.KNOWN
+            _refuse_if_closed(connection)
+            if trial.answered_at is not None:
+                raise ConflictError("this was answered before, perhaps on another device")
+            _check(_shown(connection, trial).allowed, submission.values)
+            at = self._clock()
+            row = {"submission": str(submission.uuid), "trial": trial.id, "seconds": submission.seconds}
+            values = sorted(submission.values.items())
+            rows = [{**row, "criterion": criterion, "value": value} for criterion, value in values]
+            connection.execute(STUDY_ANSWERS.insert(), rows)
+            connection.execute(STUDY_TRIALS.update().where(STUDY_TRIALS.c.id == trial.id).values(answered_at=at))
+            if trial.purpose != PRACTICE and not _next_trials(connection, person):
+                mine = STUDY_BLOCKS.c.person == person
+                connection.execute(STUDY_BLOCKS.update().where(mine).values(finished_at=at))
+            append(connection, "answer", person, at, **row, values=dict(values))
+            return State.ACCEPTED
+
+    def erase(self, person: str) -> None:
+        """Forget what the person could be known by; who has not left yet has then, and their answers stay."""
+        with self._database.writing() as connection:
+            here = PEOPLE.c.id == person, PEOPLE.c.withdrawn_at.is_(None)
+            if _count(connection, *here):
+                self._leave(connection, person, drop=False)
+        self._persons.erase(person)
+
+    def withdraw(self, person: str, *, drop: bool) -> None:
+        """End the person's part; what then lacks an answer (with `drop` all that was theirs) is a block for another."""
+        with self._database.writing() as connection:
+            self._leave(connection, person, drop=drop)
+
+    def may_see(self, person: str, picture: str) -> bool:
+        """Whether the picture belongs to what the person is shown."""
+        query = (
+            sa.select(STUDY_TRIALS.c.shown, STUDY_ITEMS.c.source, STUDY_ITEMS.c.mask)
+            .join(STUDY_ITEMS, STUDY_ITEMS.c.id == STUDY_TRIALS.c.item)
+            .join(PICTURES, PICTURES.c.item == STUDY_ITEMS.c.id)
+            .where(PICTURES.c.id == picture, STUDY_TRIALS.c.person == person)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return any(picture in (row.source, row.mask, *json.loads(row.shown)) for row in rows)
+
+    def _leave(self, connection: sa.Connection, person: str, *, drop: bool) -> None:
+        pages = _given_back(connection, person, drop=drop)
+        if pages and setting(connection, CLOSED_AT) is None:
+            connection.execute(STUDY_BLOCKS.insert(), {"pages": json.dumps(pages)})
+        self._persons.withdraw(connection, person, drop=drop)
+
+
+def _place(connection: sa.Connection, person: str) -> Place:
+    participant, block = _participant(connection, person), _block(connection, person)
+    if block is not None and block.finished_at is not None:
+        return Place(stage=Stage.FINISHED)
+    if setting(connection, CLOSED_AT) is not None:
+        return Place(stage=Stage.CLOSED)
+    if block is None and not _has_free_block(connection):
+        return Place(stage=Stage.FULL)
+    if participant is None:
+        return Place(stage=Stage.CONSENT)
+    if participant.instructed_at is None:
+        return Place(stage=Stage.INSTRUCTIONS)
+    trials = tuple(_shown(connection, trial) for trial in _next_trials(connection, person))
+    if not trials:
+        return Place(stage=Stage.READY)
+    mine = [STUDY_TRIALS.c.person == person, (STUDY_TRIALS.c.purpose == PRACTICE) == trials[0].practice]
+    return Place(
+        stage=Stage.PRACTICE if trials[0].practice else Stage.WORK,
+        trials=trials,
+        done=_count(connection, *mine, STUDY_TRIALS.c.answered_at.is_not(None)),
+        total=_count(connection, *mine),
+    )
+
+
+def _next_trials(connection: sa.Connection, person: str) -> "Sequence[sa.Row[tuple[object, ...]]]":
+    """The person's next unanswered ones."""
+    query = (
+        sa.select(STUDY_TRIALS)
+        .where(STUDY_TRIALS.c.person == person, STUDY_TRIALS.c.answered_at.is_(None))
+        .order_by(STUDY_TRIALS.c.position)
+        .limit(AHEAD)
+    )
+    return connection.execute(query).all()
+
+
+def _shown(connection: sa.Connection, trial: "sa.Row[tuple[object, ...]]") -> Trial:
+    query = (
+        sa.select(STUDY_ITEMS, PICTURES.c.width, PICTURES.c.height)
+        .join(PICTURES, PICTURES.c.id == STUDY_ITEMS.c.source)
+        .where(STUDY_ITEMS.c.id == trial.item)
+    )
+    item = connection.execute(query).one()
+    return Trial(
+        id=trial.id,
+        subtask=subtask_of(Task(item.task), item.prompt),
+        prompt=item.prompt,
+        source=item.source,
+        mask=item.mask,
+        size=(item.width, item.height),
+        shown=tuple(json.loads(trial.shown)),
+        practice=trial.purpose == PRACTICE,
+        asked=trial.asked,
+    )
+
+
+def _practice(connection: sa.Connection, config: StudyConfig, person: str) -> "list[dict[str, object]]":
+    """A trial for each item that is for practice, of any system."""
+    items = connection.execute(sa.select(STUDY_ITEMS.c.id).where(STUDY_ITEMS.c.practice).order_by(STUDY_ITEMS.c.id))
+    trials = []
+    for number, item in enumerate(items.scalars()):
+        draw = python_generator(config.seed, person, item, "practice")
+        compares = config.comparisons and (not config.rates or number % 2)
+        systems = list(draw.choice(config.comparisons)) if compares else [draw.choice(config.systems)]
+        draw.shuffle(systems)
+        shown = [_picture(connection, item, system) for system in systems]
+        trials.append(_new_trial(PRACTICE, item, shown))
+    return trials
+
+
+def _trials(
+    connection: sa.Connection, config: StudyConfig, person: str, pages: Sequence[Sequence[int | str]]
+) -> "list[dict[str, object]]":
+    """The pages of a block in its order, with attention checks somewhere among them."""
+    trials = [
+        _new_trial(WORK, int(item), [_picture(connection, int(item), str(system)) for system in systems])
+        for item, *systems in pages
+    ]
+    if not config.check_every:
+        return trials
+    draw = python_generator(config.seed, person, "checks")
+    ends = range(len(trials) // config.check_every * config.check_every, 0, -config.check_every)
+    checks = _checks(connection, config, person, len(ends), {int(page[0]) for page in pages})
+    for end, check in zip(ends, checks, strict=True):
+        trials.insert(end - draw.randrange(config.check_every), check)
+    return trials
+
+
+def _checks(
+    connection: sa.Connection, config: StudyConfig, person: str, count: int, own: set[int]
+) -> "list[dict[str, object]]":
+    """Attention checks: a hole that was left grey, and, where outputs are rated, an answer asked for in words.
+
+    They are about items that the person has nothing else of, as far as there are.
+    """
+    draw = python_generator(config.seed, person, "checks")
+    items = list(connection.execute(sa.select(STUDY_ITEMS.c.id).where(~STUDY_ITEMS.c.practice)).scalars())
+    draw.shuffle(items)
+    items.sort(key=lambda item: item in own)
+    checks = []
+    for number in range(count):
+        item = items[number % len(items)]
+        output = _picture(connection, item, draw.choice(config.systems))
+        if config.rates and number % 2:
+            checks.append(_new_trial(CHECK, item, [output], asked=draw.choice((2, 4))))
+            continue
+        shown = [_picture(connection, item, None)] + ([] if config.rates else [output])
+        draw.shuffle(shown)
+        checks.append(_new_trial(CHECK, item, shown))
+    return checks
+
+
+def _new_trial(purpose: str, item: int, shown: Sequence[str], asked: int | None = None) -> "dict[str, object]":
+    return {"id": new_id(), "purpose": purpose, "item": item, "shown": json.dumps(list(shown)), "asked": asked}
+
+
+def _insert_trials(connection: sa.Connection, person: str, trials: "Sequence[dict[str, object]]") -> None:
+    start = _count(connection, STUDY_TRIALS.c.person == person)
+    rows = [{**trial, "person": person, "position": start + number} for number, trial in enumerate(trials)]
+    if rows:
+        connection.execute(STUDY_TRIALS.insert(), rows)
+
+
+def _picture(connection: sa.Connection, item: int, system: str | None) -> str:
+    query = sa.select(STUDY_OUTPUTS.c.picture).where(
+        STUDY_OUTPUTS.c.item == item, STUDY_OUTPUTS.c.system.is_not_distinct_from(system)
+    )
+    return str(connection.execute(query).scalar_one())
+
+
+def _given_back(connection: sa.Connection, person: str, *, drop: bool) -> list[list[int | str]]:
+    """The pages of the person's that counted until now, or still could, and will not any more."""
+    query = sa.select(PEOPLE.c.withdrawn_at, PEOPLE.c.dropped).where(PEOPLE.c.id == person)
+    before = connection.execute(query).one_or_none()
+    if before is None:
+        return []
+    mine = [STUDY_TRIALS.c.person == person, STUDY_TRIALS.c.purpose == WORK]
+    trials = connection.execute(sa.select(STUDY_TRIALS).where(*mine).order_by(STUDY_TRIALS.c.position)).all()
+    lost = [
+        trial
+        for trial in trials
+        if (before.withdrawn_at is None if trial.answered_at is None else drop and not before.dropped)
+    ]
+    systems = dict(connection.execute(sa.select(STUDY_OUTPUTS.c.picture, STUDY_OUTPUTS.c.system)).all())
+    return [[trial.item, *(systems[picture] for picture in json.loads(trial.shown))] for trial in lost]
+
+
+def _check(allowed: Mapping[str, range], values: Mapping[str, int]) -> None:
+    if values.keys() != allowed.keys():
+        raise ConflictError(f"expected one answer to each of {', '.join(allowed)}")
+    for name, value in values.items():
+        if value not in allowed[name]:
+            raise ConflictError(f"{name}: got {value}, expected one of {', '.join(map(str, allowed[name]))}")
+
+
+def _trial(connection: sa.Connection, person: str, trial: str) -> "sa.Row[tuple[object, ...]]":
+    query = sa.select(STUDY_TRIALS).where(STUDY_TRIALS.c.id == trial, STUDY_TRIALS.c.person == person)
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        raise UnknownTrialError("there is no such trial")
+    return found
+
+
+def _answers(connection: sa.Connection, *conditions: "sa.ColumnElement[bool]") -> dict[str, dict[str, int]]:
+    """trial -> criterion -> value."""
+    found: dict[str, dict[str, int]] = {}
+    for row in connection.execute(sa.select(STUDY_ANSWERS).where(*conditions)):
+        found.setdefault(row.trial, {})[row.criterion] = row.value
+    return found
+
+
+def _participant(connection: sa.Connection, person: str) -> "sa.Row[tuple[object, ...]] | None":
+    query = sa.select(STUDY_PARTICIPANTS).where(STUDY_PARTICIPANTS.c.person == person)
+    return connection.execute(query).one_or_none()
+
+
+def _block(connection: sa.Connection, person: str) -> "sa.Row[tuple[object, ...]] | None":
+    return connection.execute(sa.select(STUDY_BLOCKS).where(STUDY_BLOCKS.c.person == person)).one_or_none()
+
+
+def _has_free_block(connection: sa.Connection) -> bool:
+    return _count(connection, STUDY_BLOCKS.c.person.is_(None)) > 0
+
+
+def _refuse_if_closed(connection: sa.Connection) -> None:
+    if setting(connection, CLOSED_AT) is not None:
+        raise ClosedError("this study is closed and takes no more answers: thank you")
+
+
+def _count(connection: sa.Connection, *conditions: "sa.ColumnElement[bool]") -> int:
+    return int(connection.execute(sa.select(sa.func.count()).where(*conditions)).scalar_one())

@@ -1,0 +1,1 @@
+"""What every server of ours is made of: limits, headers, sessions, pages. Knows no route and no database."""

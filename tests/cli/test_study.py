@@ -1,0 +1,92 @@
+"""`onereward study` as a user runs it: from pictures to tables, by the commands alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onereward.cli.main import main
+from onereward.people.database import Database
+from onereward.study.collecting import Collecting
+from tests.study.running import SYSTEMS, answer_all, answer_next, write_inputs
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """What makes a study of four items, one block, without checks."""
+    inputs = write_inputs(tmp_path / "inputs", 4)
+    systems = [word for name in SYSTEMS for word in ("--system", f"{name}={inputs[name]}")]
+    return ["new", "--input", str(inputs["triplets"]), *systems, "--ratings-per-output", "1", "--block", "3",
+            "--practice", "1", "--check-every", "0", "--title", "A study"]  # fmt: skip
+
+
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> Any:
+    """Runs `onereward study WORDS` on the database; what it prints, or the error."""
+    assert main(["study", *words, "--database", str(tmp_path / "study.sqlite"), "--json"]) == code
+    said = capsys.readouterr()
+    return said.err if code else json.loads(said.out or "null")
+
+
+def test_from_pictures_to_tables(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, capsys, *words, "--rule", "answered_share=0.1") == {"blocks": 1}
+    assert "holds a study" in run(tmp_path, capsys, *words, code=2)
+    assert run(tmp_path, capsys, "rules", "--set", "minimum_seconds=1")["answered_share"] == 0.1
+    person = run(tmp_path, capsys, "people", "add", "Ann", "--url", "https://study.example/")
+    assert person["link"].startswith("https://study.example/enter#")
+    assert "/join#" in run(tmp_path, capsys, "open")["link"]
+    assert "no results until" in run(tmp_path, capsys, "analyse", "--output", str(tmp_path / "tables"), code=2)
+    with Database(str(tmp_path / "study.sqlite")) as database:
+        collecting = Collecting(database)
+        collecting.consent(person["id"])
+        collecting.begin_practice(person["id"])
+        answer_next(collecting, person["id"])
+        collecting.begin_block(person["id"])
+        answer_next(collecting, person["id"])
+        assert "of 6 pages are answered" in run(tmp_path, capsys, "close", code=2)
+        answer_all(collecting, person["id"])
+    assert "after the first answer" in run(tmp_path, capsys, "rules", "--set", "minimum_seconds=9", code=2)
+    status = run(tmp_path, capsys, "status")
+    assert (status["answers"], status["finished"], status["closed"]) == (6, 1, False)
+    head = run(tmp_path, capsys, "verify")["head"]
+    run(tmp_path, capsys, "close")
+    assert run(tmp_path, capsys, "verify", "--expect", head)["events"] > 6
+    assert run(tmp_path, capsys, "analyse", "--output", str(tmp_path / "tables"))["left_out"] == 0
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {
+        "study.html",
+        "study.json",
+        "table3.md",
+        "table3.csv",
+    }
+    run(tmp_path, capsys, "people", "erase", person["id"])
+    [entry] = run(tmp_path, capsys, "people", "list")
+    assert entry["name"] is None
+    assert run(tmp_path, capsys, "backup", "--output", str(tmp_path / "copy"))["head"]
+
+
+def test_a_plan_by_variances(capsys: pytest.CaptureFixture[str]) -> None:
+    """More answers where less width is wanted; 40 items by 10 a participant, variances of a score."""
+    sizes = []
+    for wanted in ("0.5", "0.3"):
+        words = ["study", "plan", "--half-width", wanted, "--variances", "0.1", "0.2", "0.6", "--items", "40", "--json"]
+        assert main(words) == 0
+        [row] = json.loads(capsys.readouterr().out)
+        assert row["half_width"] <= float(wanted) and row["ratings"] == 40 * row["answers"]
+        sizes.append(row["participants"])
+    assert sizes[0] < sizes[1]
+    assert main(["study", "plan", "--half-width", "0.01", "--variances", "0.1", "0.2", "0.6", "--items", "40"]) == 2
+
+
+def test_the_server_starts_without_torch(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, capsys, *words)
+    code = (
+        "import sys, onereward.web.server as server\n"
+        "server.serve = lambda *_, **__: print({'torch', 'transformers', 'diffusers'} & set(sys.modules))\n"
+        "from onereward.cli.main import main\n"
+        f"main(['study', 'serve', '--port', '0', '--database', {str(tmp_path / 'study.sqlite')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[1] == "set()", done.stdout + done.stderr
+    assert done.stdout.startswith("listening on http://127.0.0.1:")
