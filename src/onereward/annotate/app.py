@@ -57,7 +57,6 @@ class _Rooms:
     work: Work
     pages: Pages
     clock: Clock
-    config: ProjectConfig
     url: str | None
     title: str
 
@@ -269,7 +268,7 @@ def create_app(
     Links begin with `url`, or with what the admin's own browser calls the server; the rates are those of `Gate`.
     """
     with database.reading() as connection:
-        config = project_of(connection).config
+        project_of(connection)
     pages = Pages(files("onereward.annotate") / "pages")
     rooms = _Rooms(
         database=database,
@@ -278,7 +277,6 @@ def create_app(
         work=Work(database, clock),
         pages=pages,
         clock=clock,
-        config=config,
         url=url,
         title=title,
     )
