@@ -72,29 +72,10 @@ def running(*, sync: bool = False) -> Iterator[Postgres]:
         user = _unprivileged()
         os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
     try:
-        new = [
-            programs / "initdb",
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--no-locale",
-            "--no-sync",
-        ]
-        subprocess.run([*new, "-D", data], user=user, cwd=folder, check=True, capture_output=True)
+        new = f"{programs}/initdb -D {data} -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync"
+        subprocess.run(new.split(), user=user, cwd=folder, check=True, capture_output=True)
         port = _free_port()
-        start = [
-            programs / "postgres",
-            "-D",
-            data,
-            "-p",
-            str(port),
-            "-h",
-            "127.0.0.1",
-            "-k",
-            folder,
-            "-c",
-            f"fsync={sync}",
-        ]
+        start = f"{programs}/postgres -D {data} -p {port} -h 127.0.0.1 -k {folder} -c fsync={sync}".split()
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(start, user=user, cwd=folder, stderr=log)
         try:

@@ -15,7 +15,8 @@ from onereward.annotate.voting import collect_votes
 from onereward.annotate.work import Assignment, Choice, Nothing, Reason, Submission, Work
 from onereward.people.pictures import Pictures
 from onereward.terms import Candidate, Dimension, Triplet, Vote, VoterKind, dimensions_of
-from tests.annotate.running import Clock, Project, pairing_of
+from tests.annotate.desk import FakeClock
+from tests.annotate.running import Project, pairing_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def pairing(tmp_path: Path) -> Pairing:
 @pytest.fixture
 def by_hand(tmp_path: Path, pairing: Pairing) -> Iterator[tuple[VoteDatabase, str]]:
     """A database in which one person has answered all, out of order and with a correction, and who that is."""
-    clock, pictures = Clock(), Pictures(tmp_path / "images")
+    clock, pictures = FakeClock(), Pictures(tmp_path / "images")
     config = ProjectConfig(annotators=1, extra=0, gold=0.0, repeats=0.3, repeat_after=1, minimum_seconds=0.0)
     with VoteDatabase(str(tmp_path / "people.sqlite")) as database:
         import_items(database, pictures, pairing, config, clock)

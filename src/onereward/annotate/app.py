@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from onereward.annotate import bodies, shown
 from onereward.annotate.bodies import PathId
 from onereward.annotate.overview import overview
-from onereward.annotate.project import ProjectConfig, pause, project_of
+from onereward.annotate.project import pause, project_of
 from onereward.annotate.work import (
     ConflictError,
     LostAssignmentError,

@@ -87,6 +87,7 @@ def overview(database: Database, clock: Clock = time.time) -> Overview:
         unfinished = sa.select(SLOTS.c.item).where(work, ~done)
         recent = _count(connection, done, SLOTS.c.done_at > now - _RECENT_SECONDS)
         votes = _votes(connection)
+        dropped = {entry.id for entry in entries if entry.dropped}
         return Overview(
             paused=is_paused(connection),
             items=_count(connection, ITEMS.c.gold.is_(None)),
@@ -96,7 +97,7 @@ def overview(database: Database, clock: Clock = time.time) -> Overview:
             answers_a_minute=recent / (_RECENT_SECONDS / 60),
             people=tuple(_people(connection, entries, votes)),
             held=tuple(_held(connection)),
-            agreement=tuple(_agreement(votes)),
+            agreement=tuple(_agreement([vote for vote in votes if vote["voter"] not in dropped])),
         )
 
 
