@@ -61,7 +61,7 @@ def cast(number: int, voter: str, best: int | None, worst: int | None) -> CastVo
     return CastVote(uuid=str(UUID(int=number)), candidates="c", task=Task.FILL, vote=vote)
 
 
-def test_a_consensus_is_one_vote_with_the_lower_share_and_a_skip_where_there_is_none() -> None:
+def test_a_consensus_is_one_vote_with_the_lower_share_and_none_where_there_is_none() -> None:
     three = [cast(1, "ann", 2, 0), cast(2, "bob", 2, 1), cast(3, "cy", 2, 0)]
     [one] = weighed(three, Weighting.MAJORITY, {})
     assert (one.vote.best, one.vote.worst, one.vote.voter) == (2, 0, "majority")
@@ -70,9 +70,10 @@ def test_a_consensus_is_one_vote_with_the_lower_share_and_a_skip_where_there_is_
     assert (likeliest.vote.best, likeliest.vote.worst) == (2, 0) and 0.5 < likeliest.vote.weight < 1
     assert weighed(three, Weighting.EACH, {}) == three
     # Best 0 by most, worst 0 by most, of others: no pair can come of that.
-    [none] = weighed([cast(1, "ann", 0, 1), cast(2, "bob", 0, 2), cast(3, "cy", 1, 0), cast(4, "di", 2, 0)],
+    none = weighed([cast(1, "ann", 0, 1), cast(2, "bob", 0, 2), cast(3, "cy", 1, 0), cast(4, "di", 2, 0)],
                      Weighting.MAJORITY, {})  # fmt: skip
-    assert none.vote.is_skip and none.vote.worst is None
+    assert none == []
     [skip] = weighed([cast(1, "ann", None, None), cast(2, "bob", None, None), cast(3, "cy", 0, 1)],
                      Weighting.MAJORITY, {})  # fmt: skip
-    assert skip.vote.is_skip
+    assert skip.vote.is_skip and skip.vote.worst is None
+    assert skip.vote.weight == pytest.approx(2 / 3)

@@ -175,6 +175,9 @@ def test_what_somebody_leaves_goes_to_others(made: Made) -> None:
     collecting.withdraw(keeps, drop=False)
     collecting.withdraw(drops, drop=True)
     assert collecting.place(keeps).stage is Stage.WORK  # nobody can ask: the session is over
+    for gone in (keeps, drops):  # what was on its way when they left
+        with pytest.raises(ConflictError, match="you take part no longer"):
+            answer_next(collecting, gone)
     assert Persons(made.database).of_session("x") is None
     rest, whole = pages_of(begin(made, "Rest")), pages_of(begin(made, "Whole"))
     assert len(whole) == 8 and len(rest) < 8 and set(rest) < set(whole)
@@ -361,3 +364,15 @@ def test_practice_is_not_counted(made: Made) -> None:
         purposes = connection.execute(sa.text("SELECT purpose, answered_at FROM study_trials")).all()
     assert sum(row.purpose == PRACTICE and row.answered_at is not None for row in purposes) == 2
     assert status_of(made.database).answers == 0
+
+
+def test_a_leaver_takes_no_block_with_them(made: Made) -> None:
+    person, _ = made.link_of("Ann")
+    made.collecting.consent(person)
+    made.collecting.begin_practice(person)
+    while made.collecting.place(person).stage is Stage.PRACTICE:
+        answer_next(made.collecting, person)
+    made.collecting.withdraw(person, drop=False)
+    with pytest.raises(ConflictError, match="you take part no longer"):
+        made.collecting.begin_block(person)
+    assert status_of(made.database).claimed == 0

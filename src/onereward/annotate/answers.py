@@ -63,8 +63,10 @@ def check(submission: Submission, task: Task, prompt: str, shown: Sequence[int])
             )
 
 
-def keep(connection: sa.Connection, submission: Submission, claim: "sa.Row[Any]", purpose: str) -> None:
-    """Append an answer; `claim` says whose it is and on what, `purpose` what it counts as."""
+def keep(
+    connection: sa.Connection, submission: Submission, claim: "sa.Row[Any]", purpose: str
+) -> list[dict[str, object]]:
+    """Append an answer and return its rows; `claim` says whose it is and on what, `purpose` what it counts as."""
     same = {
         "candidates": claim.candidates,
         "task": claim.task,
@@ -79,6 +81,7 @@ def keep(connection: sa.Connection, submission: Submission, claim: "sa.Row[Any]"
     }
     rows = [{**same, **_said(choice, submission.uuid)} for choice in in_order(submission.choices)]
     connection.execute(VOTES.insert(), rows)
+    return rows
 
 
 def kept(connection: sa.Connection, submission: UUID, claim: str) -> tuple[Choice, ...]:

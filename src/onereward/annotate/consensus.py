@@ -45,7 +45,8 @@ class Belief:
 def weighed(answers: Sequence[CastVote], weighting: Weighting, options: Mapping[str, int]) -> list[CastVote]:
     """The votes that count; `options` has the number of candidates by triplet.
 
-    A consensus whose best or worst is a tie, or a skip, is a skip. Its weight is the lower one of the two.
+    A consensus whose best or worst is a skip is a skip; where best or worst is a tie, or both are the same candidate,
+    there is no vote. The weight is the lower one of the two.
     """
     if weighting is Weighting.EACH:
         return list(answers)
@@ -54,16 +55,18 @@ def weighed(answers: Sequence[CastVote], weighting: Weighting, options: Mapping[
     for _, group in groupby(sorted(answers, key=_item), key=_item):
         first = next(group)
         top, bottom = best.get(_item(first)), worst.get(_item(first))
-        agreed = top is not None and bottom is not None and None not in (top.option, bottom.option)
-        if not agreed or top is None or bottom is None or top.option == bottom.option:
-            top = bottom = None
+        if top is None or bottom is None:
+            continue
+        skipped = None in (top.option, bottom.option)
+        if top.option == bottom.option and not skipped:
+            continue
         vote = replace(
             first.vote,
-            best=top and top.option,  # type: ignore[arg-type]
-            worst=bottom and bottom.option,  # type: ignore[arg-type]
+            best=None if skipped else top.option,  # type: ignore[arg-type]
+            worst=None if skipped else bottom.option,  # type: ignore[arg-type]
             voter=weighting.value,
             kind=VoterKind.PERSON,
-            weight=1.0 if top is None or bottom is None else min(top.probability, bottom.probability),
+            weight=min(top.probability, bottom.probability),
         )
         made.append(replace(first, vote=vote))
     return made

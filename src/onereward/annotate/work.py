@@ -8,7 +8,7 @@ carries the client's uuid, so that a retry after a lost reply changes nothing mo
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 from typing import Any
@@ -199,7 +199,7 @@ class Work:
             if left > 0 and claim.done_at is None:
                 raise TooSoonError(left)
             purpose = claim.slot_purpose or LATE
-            keep(connection, submission, claim, purpose)
+            votes = keep(connection, submission, claim, purpose)
             if claim.slot is None:
                 note_late(connection, claim, at)
             elif claim.done_at is None:
@@ -207,22 +207,22 @@ class Work:
             if purpose == WORK:
                 settle(connection, config, claim.item)
             state = State.LATE if purpose == LATE else State.ACCEPTED
-            choices = [asdict(choice) for choice in in_order(submission.choices)]
-            body = {"claim": claim.id, "submission": str(submission.uuid), "state": state, "choices": choices}
-            append(connection, "answer", person, at, **body)
+            append(connection, "answer", person, at, state=state, votes=votes)
             return state
 
     def progress(self, person: str) -> Progress:
         """How far the person has come."""
         mine = SLOTS.c.person == person
-        query = sa.select(sa.func.count(SLOTS.c.done_at).label("done"), sa.func.count().label("all")).where(mine)
+        # A held item counts as one to come only if it was one before, or the count would tell gold and repeats.
+        held = sa.func.sum(sa.case((sa.and_(SLOTS.c.done_at.is_(None), SLOTS.c.purpose == WORK), 1), else_=0))
+        query = sa.select(sa.func.count(SLOTS.c.done_at).label("done"), held.label("held")).where(mine)
         last = sa.select(SLOTS.c.claim).where(mine, SLOTS.c.done_at.is_not(None)).order_by(SLOTS.c.done_at.desc())
         with self._database.reading() as connection:
             count = connection.execute(query).one()
             claims = connection.execute(last.limit(_PACE)).scalars().all()
             paces = sa.select(sa.func.max(VOTES.c.seconds)).where(VOTES.c.claim.in_(claims)).group_by(VOTES.c.claim)
             seconds = list(connection.execute(paces).scalars())
-            remaining = count.all - count.done + still_open(connection, person)
+            remaining = (count.held or 0) + still_open(connection, person)
         return Progress(done=count.done, remaining=remaining, seconds_an_item=median(seconds) if seconds else None)
 
     def may_see(self, person: str, picture: str) -> bool:

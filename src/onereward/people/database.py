@@ -120,7 +120,13 @@ def _has_votes(url: sa.URL) -> bool:
 
 def _engine(url: sa.URL) -> sa.Engine:
     try:
-        engine = sa.create_engine(url, pool_size=_CONNECTIONS, max_overflow=0, pool_pre_ping=True)
+        engine = sa.create_engine(
+            url,
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            hide_parameters=True,  # names in an error's text would get into logs
+        )
     except ModuleNotFoundError as error:
         raise OSError(f"no driver for {url.drivername}: pip install 'onereward[postgres]'") from error
     if engine.dialect.name == "sqlite":

@@ -83,7 +83,9 @@ class Persons:
         """End their links and sessions in the caller's transaction; with `drop` their answers are not counted."""
         self._require(connection, person)
         at = self._clock()
-        changes = {"withdrawn_at": at, "dropped": drop, "link": None}
+        gone = sa.func.coalesce(PEOPLE.c.withdrawn_at, at)
+        # Once not counted, they stay so: "forget me" after "do not use my answers" brings none back.
+        changes = {"withdrawn_at": gone, "dropped": sa.or_(PEOPLE.c.dropped, sa.literal(drop)), "link": None}
         connection.execute(PEOPLE.update().where(PEOPLE.c.id == person).values(changes))
         self._end_sessions(connection, person)
         append(connection, "withdrawal", person, at, drop=drop)
@@ -172,8 +174,10 @@ class Persons:
 
 
 def new_id() -> str:
-    """A random id that says nothing: 22 characters of a URL."""
-    return secrets.token_urlsafe(16)
+    """A random id that says nothing: 22 characters of a URL, and no option of a command line."""
+    while (drawn := secrets.token_urlsafe(16)).startswith("-"):
+        pass
+    return drawn
 
 
 def hashed(token: str) -> str:

@@ -70,26 +70,30 @@ class _Page:
 def status_of(database: Database) -> Status:
     """How far the study is; ValueError if there is none."""
     with database.reading() as connection:
-        study_of(connection)
-        people = sa.select(PEOPLE.c.id).where(PEOPLE.c.role == Role.PARTICIPANT.value)
-        dropped = sa.select(PEOPLE.c.id).where(PEOPLE.c.dropped)
-        work = [STUDY_TRIALS.c.purpose == WORK, STUDY_TRIALS.c.person.not_in(dropped)]
-        free = connection.execute(sa.select(STUDY_BLOCKS.c.pages).where(STUDY_BLOCKS.c.person.is_(None))).scalars()
-        answered = _count(connection, *work, STUDY_TRIALS.c.answered_at.is_not(None))
-        at_work = sa.select(PEOPLE.c.id).where(PEOPLE.c.withdrawn_at.is_(None))
-        held = [*work, STUDY_TRIALS.c.answered_at.is_(None), STUDY_TRIALS.c.person.in_(at_work)]
-        return Status(
-            closed=setting(connection, CLOSED_AT) is not None,
-            items=_count(connection, ~STUDY_ITEMS.c.practice),
-            blocks=_count(connection, STUDY_BLOCKS.c.id.is_not(None)),
-            claimed=_count(connection, STUDY_BLOCKS.c.person.is_not(None)),
-            finished=_count(connection, STUDY_BLOCKS.c.finished_at.is_not(None)),
-            participants=_count(connection, PEOPLE.c.id.in_(people)),
-            consented=_count(connection, STUDY_PARTICIPANTS.c.person.is_not(None)),
-            withdrawn=_count(connection, PEOPLE.c.id.in_(people), PEOPLE.c.withdrawn_at.is_not(None)),
-            answers=answered,
-            wanted=answered + _count(connection, *held) + sum(len(json.loads(pages)) for pages in free),
-        )
+        return _status(connection)
+
+
+def _status(connection: sa.Connection) -> Status:
+    study_of(connection)
+    people = sa.select(PEOPLE.c.id).where(PEOPLE.c.role == Role.PARTICIPANT.value)
+    dropped = sa.select(PEOPLE.c.id).where(PEOPLE.c.dropped)
+    work = [STUDY_TRIALS.c.purpose == WORK, STUDY_TRIALS.c.person.not_in(dropped)]
+    free = connection.execute(sa.select(STUDY_BLOCKS.c.pages).where(STUDY_BLOCKS.c.person.is_(None))).scalars()
+    answered = _count(connection, *work, STUDY_TRIALS.c.answered_at.is_not(None))
+    at_work = sa.select(PEOPLE.c.id).where(PEOPLE.c.withdrawn_at.is_(None))
+    held = [*work, STUDY_TRIALS.c.answered_at.is_(None), STUDY_TRIALS.c.person.in_(at_work)]
+    return Status(
+        closed=setting(connection, CLOSED_AT) is not None,
+        items=_count(connection, ~STUDY_ITEMS.c.practice),
+        blocks=_count(connection, STUDY_BLOCKS.c.id.is_not(None)),
+        claimed=_count(connection, STUDY_BLOCKS.c.person.is_not(None)),
+        finished=_count(connection, STUDY_BLOCKS.c.finished_at.is_not(None)),
+        participants=_count(connection, PEOPLE.c.id.in_(people)),
+        consented=_count(connection, STUDY_PARTICIPANTS.c.person.is_not(None)),
+        withdrawn=_count(connection, PEOPLE.c.id.in_(people), PEOPLE.c.withdrawn_at.is_not(None)),
+        answers=answered,
+        wanted=answered + _count(connection, *held) + sum(len(json.loads(pages)) for pages in free),
+    )
 
 
 def close(database: Database, clock: Clock, *, anyway: bool = False) -> None:
@@ -97,15 +101,15 @@ def close(database: Database, clock: Clock, *, anyway: bool = False) -> None:
 
     Raises ValueError while pages are not answered, unless it is to be closed `anyway`.
     """
-    status = status_of(database)
-    if status.closed:
-        return
-    if status.answers < status.wanted and not anyway:
-        raise ValueError(
-            f"{status.answers} of {status.wanted} pages are answered: wait, or close it --anyway; a closed study "
-            "cannot be opened again"
-        )
     with database.writing() as connection:
+        status = _status(connection)
+        if status.closed:
+            return
+        if status.answers < status.wanted and not anyway:
+            raise ValueError(
+                f"{status.answers} of {status.wanted} pages are answered: wait, or close it --anyway; a closed study "
+                "cannot be opened again"
+            )
         at = clock()
         keep_setting(connection, CLOSED_AT, at)
         append(connection, "close", None, at, answers=status.answers, wanted=status.wanted)

@@ -149,6 +149,7 @@ class Collecting:
         with self._database.writing() as connection:
             study = study_of(connection)
             _refuse_if_closed(connection)
+            _refuse_if_gone(connection, person)
             if _participant(connection, person) is not None:
                 return
             if not _has_free_block(connection):
@@ -162,6 +163,7 @@ class Collecting:
         with self._database.writing() as connection:
             study = study_of(connection)
             _refuse_if_closed(connection)
+            _refuse_if_gone(connection, person)
             participant = _participant(connection, person)
             if participant is None:
                 raise ConflictError("agree to take part first")
@@ -181,6 +183,7 @@ class Collecting:
         with self._database.writing() as connection:
             study = study_of(connection)
             _refuse_if_closed(connection)
+            _refuse_if_gone(connection, person)
             if _block(connection, person) is not None:
                 return
             participant = _participant(connection, person)
@@ -212,6 +215,7 @@ class Collecting:
                     raise ConflictError("an answer of this uuid was given before with another content")
                 return State.KNOWN
             _refuse_if_closed(connection)
+            _refuse_if_gone(connection, person)
             if trial.answered_at is not None:
                 raise ConflictError("this was answered before, perhaps on another device")
             _check(_shown(connection, trial).allowed, submission.values)
@@ -440,6 +444,12 @@ def _block(connection: sa.Connection, person: str) -> "sa.Row[tuple[object, ...]
 
 def _has_free_block(connection: sa.Connection) -> bool:
     return _count(connection, STUDY_BLOCKS.c.person.is_(None)) > 0
+
+
+def _refuse_if_gone(connection: sa.Connection, person: str) -> None:
+    """A request that was on its way when its person left: their pages are somebody else's by now."""
+    if connection.execute(sa.select(PEOPLE.c.withdrawn_at).where(PEOPLE.c.id == person)).scalar_one() is not None:
+        raise ConflictError("you take part no longer: thank you for what you have done")
 
 
 def _refuse_if_closed(connection: sa.Connection) -> None:

@@ -94,10 +94,53 @@ export class Kept {
   }
 }
 
-/** @typedef {"outbox" | "drafts" | "past"} Store answers not yet sent; half-made choices; items answered last */
+/**
+ * One person's half-made choices, by item. They are kept in the same moment, since a page that is reloaded at once takes
+ * with it what it was still writing to a database; where the browser keeps nothing they last as long as the page.
+ */
+export class Drafts {
+  #prefix = "";
+
+  /** @param {string} person whose they are */
+  constructor(person) {
+    this.#prefix = `onereward-annotate-${person}-draft-`;
+  }
+
+  /** @returns {Draft[]} all that can be read */
+  all() {
+    try {
+      const own = Object.keys(localStorage).filter((key) => key.startsWith(this.#prefix));
+      return own.map((key) => JSON.parse(localStorage.getItem(key) ?? ""));
+    } catch {
+      return [];
+    }
+  }
+
+  /** @param {Draft} draft */
+  put(draft) {
+    try {
+      localStorage.setItem(this.#prefix + draft.item.id, JSON.stringify(draft));
+    } catch {
+      // There is no room, or nothing is kept here.
+    }
+  }
+
+  /** @param {string} item the id */
+  remove(item) {
+    try {
+      localStorage.removeItem(this.#prefix + item);
+    } catch {
+      // Nothing is kept here.
+    }
+  }
+}
+
+/** @typedef {import("./types.js").Draft} Draft */
+
+/** @typedef {"outbox" | "past"} Store answers not yet sent; items answered last */
 
 /** @type {Store[]} */
-const STORES = ["outbox", "drafts", "past"];
+const STORES = ["outbox", "past"];
 
 /**
  * @template T

@@ -100,5 +100,10 @@
  * @property {PersonRow[]} people
  * @property {AgreementRow[]} agreement
  * @property {LeaseRow[]} leases
+ *
+ * @typedef {object} Draft choices that are not yet submitted
+ * @property {Assignment} item
+ * @property {Vote[]} votes
+ * @property {number} seconds
  */
 export {};

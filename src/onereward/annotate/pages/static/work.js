@@ -3,7 +3,7 @@ import { Board } from "./board.js";
 import { Choices } from "./choices.js";
 import { announce, byId, closable, copyOf, counted, duration, part, say } from "./dom.js";
 import { Hand } from "./hand.js";
-import { Kept } from "./keeping.js";
+import { Drafts, Kept } from "./keeping.js";
 import { ACTIONS, keyOf, Keys, printed } from "./keys.js";
 import { KeysDialog } from "./keys_dialog.js";
 import { Outbox } from "./outbox.js";
@@ -11,12 +11,7 @@ import { Gallery } from "./pictures.js";
 import { Questions, REASONS, SAID, sentence } from "./questions.js";
 import { Stopwatch } from "./stopwatch.js";
 
-/** @import { Accepted, Answer, Assignment, Progress, Reason, Vote } from "./types.js" */
-
-/**
- * Choices that are not yet submitted.
- * @typedef {{item: Assignment, votes: Vote[], seconds: number}} Draft
- */
+/** @import { Accepted, Answer, Assignment, Draft, Progress, Reason, Vote } from "./types.js" */
 
 const REMEMBERED = 5; // items that can be corrected after submitting
 const STEP = 0.1; // of what is seen, that a key moves by
@@ -62,6 +57,8 @@ class Work {
   );
   #keysDialog = new KeysDialog((keys) => void this.#saveKeys(keys));
 
+  #keptDrafts = new Drafts(meta("person"));
+
   /** @param {Kept} kept */
   constructor(kept) {
     this.kept = kept;
@@ -80,7 +77,7 @@ class Work {
   }
 
   async start() {
-    for (const draft of /** @type {Draft[]} */ (await this.kept.all("drafts"))) this.#drafts.set(draft.item.id, draft);
+    for (const draft of this.#keptDrafts.all()) this.#drafts.set(draft.item.id, draft);
     this.#past = (await this.kept.get("past", "items")) ?? [];
     await this.outbox.start();
     await this.#join();
@@ -251,7 +248,7 @@ class Work {
     if (!this.#board.ready) return this.#announce("The pictures are still on their way.");
     if (this.#left > 0) return this.#announce(`Take your time: ${duration(Math.ceil(this.#left))} to go.`);
     const votes = this.#choices.votes;
-    const seconds = Math.round(this.#watch.seconds * 100) / 100;
+    const seconds = Math.ceil(this.#watch.seconds * 100) / 100;
     const answer = { uuid: uuid(), assignment: item.id, seconds, votes };
     void this.outbox.add(answer, item.votes !== null).then(() => this.#forgetDraft(item));
     this.#remember({ ...item, votes });
@@ -287,13 +284,13 @@ class Work {
     if (this.#item === null) return;
     const draft = { item: this.#item, votes: this.#choices.votes, seconds: this.#watch.seconds };
     this.#drafts.set(this.#item.id, draft);
-    void this.kept.put("drafts", this.#item.id, draft);
+    this.#keptDrafts.put(draft);
   }
 
   /** @param {Assignment} item */
   #forgetDraft(item) {
     this.#drafts.delete(item.id);
-    void this.kept.remove("drafts", item.id);
+    this.#keptDrafts.remove(item.id);
   }
 
   /**
