@@ -88,3 +88,14 @@ def test_names_and_times_of_files_say_nothing(place: str, tmp_path: Path) -> Non
     assert one.stat().st_mtime == two.stat().st_mtime == 0
     assert len({row.content for row in rows}) == 1
     assert len(list((tmp_path / "images").rglob("*.*"))) == 2
+
+
+def test_a_folder_without_the_pictures_of_the_database_is_refused(tmp_path: Path) -> None:
+    with Database(str(tmp_path / "votes.sqlite")) as database:
+        with database.writing() as connection:
+            Pictures(tmp_path / "nowhere").require(connection)  # nothing is named yet
+            Pictures(tmp_path / "images").add(connection, 1, encoded(Image.new("RGB", (4, 3)), "PNG"))
+        with database.reading() as connection:
+            Pictures(tmp_path / "images").require(connection)
+            with pytest.raises(ValueError, match="has not the pictures of this database: pass their --images"):
+                Pictures(tmp_path / "nowhere").require(connection)

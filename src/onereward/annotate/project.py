@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import inf
 
 import sqlalchemy as sa
 
@@ -16,6 +17,8 @@ from onereward.people.tables import ITEMS, PICTURES, SLOTS
 from onereward.terms import Candidate, Dimension, Triplet, Vote, dimensions_of
 
 _PROJECT, _PAUSED = "annotate", "paused"
+
+_MOST_ANNOTATORS = 1000  # of an item
 
 Gold = Mapping[Dimension, tuple[int | None, int | None]]
 """Known best and worst of an item by dimension, None twice where all are alike."""
@@ -41,7 +44,18 @@ class ProjectConfig:
         if not (self.extra >= 0 and self.minimum_seconds >= 0):
             raise ValueError(f"got extra {self.extra}, minimum_seconds {self.minimum_seconds}, expected 0 or more")
         if not (self.gold >= 0 and self.repeats >= 0 and self.gold + self.repeats < 1):
-            raise ValueError(f"got shares of {self.gold} gold and {self.repeats} repeats, expected a sum below 1")
+            raise ValueError(
+                f"got shares of {self.gold} gold and {self.repeats} repeats, expected 0 or more with a sum below 1"
+            )
+        if self.annotators + self.extra > _MOST_ANNOTATORS:
+            raise ValueError(
+                f"got {self.annotators} annotators and {self.extra} extra, expected {_MOST_ANNOTATORS} at most"
+            )
+        if not self.minimum_seconds < self.lease_seconds < inf:
+            raise ValueError(
+                f"got minimum_seconds {self.minimum_seconds}, lease_seconds {self.lease_seconds}: an item must be "
+                "answered before its lease is over"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

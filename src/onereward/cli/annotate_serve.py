@@ -33,9 +33,10 @@ def run(args: argparse.Namespace) -> None:
     from onereward.people.pictures import Pictures
 
     with Database(args.database, create=False) as database:
+        pictures = Pictures(images_of(args))
         with database.reading() as connection:
             project_of(connection)
-        pictures = Pictures(images_of(args))
+            pictures.require(connection)
         with bound(args.host, args.port) as listener:
             url = args.url or url_of(listener)
             app = create_app(database, pictures, url=args.url)

@@ -64,7 +64,8 @@ def show_people(args: argparse.Namespace, entries: "list[Entry]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("id", "name", "role", "last seen", "state"):
+    table.add_column("id", no_wrap=True, min_width=22)  # whole, since it is what other commands take
+    for heading in ("name", "role", "last seen", "state"):
         table.add_column(heading)
     for entry in entries:
         seen = "-" if entry.seen_at is None else f"{datetime.fromtimestamp(entry.seen_at, UTC):%Y-%m-%d %H:%M} UTC"

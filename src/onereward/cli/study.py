@@ -88,7 +88,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for any free one (default: %(default)s)")
     parser.add_argument(
-        "--public-url", metavar="URL", help="where people reach it, such as https://study.example.org behind a proxy"
+        "--url", metavar="URL", help="where people reach it, such as https://study.example.org behind a proxy"
     )
 
 
@@ -102,9 +102,12 @@ def _serve(args: argparse.Namespace) -> None:
     from onereward.people.pictures import Pictures
 
     with _database(args) as database, bound(args.host, args.port) as listener:
-        app = create_app(database, Pictures(images_of(args)), url=args.public_url)
+        pictures = Pictures(images_of(args))
+        with database.reading() as connection:
+            pictures.require(connection)
+        app = create_app(database, pictures, url=args.url)
         listener.listen()
-        url = args.public_url or url_of(listener)
+        url = args.url or url_of(listener)
         print(json.dumps({"url": url}) if args.json else f"listening on {url}", flush=True)
         serve(app, listener)
 

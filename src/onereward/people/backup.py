@@ -8,12 +8,14 @@ import sqlalchemy as sa
 
 from onereward.people.database import Database
 from onereward.people.events import Verified, verify
+from onereward.people.pictures import Pictures
 
 
 def back_up(place: str, images: Path, output: Path) -> Verified:
     """Write `output`/votes.sqlite and `output`/images, and check the copy's chain of events.
 
-    Raises ValueError for a place that is no SQLite file (PostgreSQL has pg_dump) and for an output that is there.
+    Raises ValueError for a place that is no SQLite file (PostgreSQL has pg_dump), for images that are not those of the
+    database, and for an output that is there.
     """
     url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
     if url.get_backend_name() != "sqlite" or not url.database:
@@ -33,6 +35,7 @@ def back_up(place: str, images: Path, output: Path) -> Verified:
     if images.exists():
         shutil.copytree(images, part / "images")
     with Database(str(part / "votes.sqlite"), create=False) as database, database.reading() as connection:
+        Pictures(part / "images").require(connection)
         found = verify(connection)
     part.rename(output)
     return found

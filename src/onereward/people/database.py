@@ -102,6 +102,8 @@ class Database:
 
 def _url(place: str) -> sa.URL:
     expected = "expected the path of an SQLite file or a postgresql:// URL"
+    if not place.strip() or place == ":memory:":
+        raise ValueError(f"got {place!r}, {expected}")
     try:
         url = sa.make_url(place if "://" in place else f"sqlite:///{place}")
     except sa.exc.ArgumentError as error:

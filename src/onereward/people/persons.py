@@ -59,7 +59,9 @@ class Persons:
         self._database, self._clock = database, clock
 
     def make(self, name: str, role: Role) -> tuple[str, str]:
-        """A new person's id and the token of their link, which is told this once."""
+        """A new person's id and the token of their link, which is told this once; ValueError without a name."""
+        if not name.strip():
+            raise ValueError("got an empty name, expected what the list of people is to show")
         person, salt, token = new_id(), secrets.token_hex(16), secrets.token_urlsafe(24)
         with self._database.writing() as connection:
             at = self._clock()
@@ -74,7 +76,10 @@ class Persons:
         token = secrets.token_urlsafe(24)
         with self._database.writing() as connection:
             self._require(connection, person)
-            connection.execute(PEOPLE.update().where(PEOPLE.c.id == person).values(link=hashed(token)))
+            mine = PEOPLE.c.id == person
+            if connection.execute(sa.select(PEOPLE.c.withdrawn_at).where(mine)).scalar_one() is not None:
+                raise ValueError(f"{person} has been withdrawn, and no link would work: add them as somebody new")
+            connection.execute(PEOPLE.update().where(mine).values(link=hashed(token)))
             self._end_sessions(connection, person)
             append(connection, "link", person, self._clock())
         return token
@@ -167,7 +172,7 @@ class Persons:
 
     def _require(self, connection: sa.Connection, person: str) -> None:
         if connection.execute(sa.select(PEOPLE.c.id).where(PEOPLE.c.id == person)).one_or_none() is None:
-            raise UnknownPersonError(f"nobody has the id {person}")
+            raise UnknownPersonError(f"nobody has the id {person}: `people list` shows the ids")
 
     def _end_sessions(self, connection: sa.Connection, person: str) -> None:
         connection.execute(SESSIONS.delete().where(SESSIONS.c.person == person))

@@ -55,6 +55,12 @@ class Pictures:
         self.enter(connection, item, [picture])
         return picture
 
+    def require(self, connection: sa.Connection) -> None:
+        """Raise ValueError if the pictures that the database names are not in this folder."""
+        known = connection.execute(sa.select(PICTURES.c.id).limit(1)).scalar_one_or_none()
+        if known is not None and not self.path(known).exists():
+            raise ValueError(f"{self._folder} has not the pictures of this database: pass their --images folder")
+
     def path(self, picture: str) -> Path:
         """Where a picture's file lies; the id must be one that the database has, never what a browser sent."""
         return self._folder / picture[:2] / f"{picture}.png"
