@@ -352,7 +352,9 @@ def _peak_of_cpu(work: Callable[[], object]) -> int:
         trace = Path(folder) / "trace.json"
         profiled.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text())["traceEvents"]
-    return max(int(event["args"]["Total Allocated"]) for event in events if event["name"] == "[memory]")
+    memory = [each["args"] for each in sorted(events, key=lambda each: each["ts"]) if each["name"] == "[memory]"]
+    before = memory[0]["Total Allocated"] - memory[0]["Bytes"]  # of an earlier profile in this process, never freed
+    return max(int(each["Total Allocated"]) for each in memory) - int(before)
 
 
 def _synchronize(device: torch.device) -> None:
