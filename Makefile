@@ -42,4 +42,4 @@ docs: install
 
 soak: install
 	mkdir -p docs/soak
-	$(BIN)/python -m pytest -m soak -rA 2>&1 | tee docs/soak/last.txt; exit $${PIPESTATUS[0]}
+	$(BIN)/python -m pytest -m soak -rA --show-capture=stdout 2>&1 | tee docs/soak/last.txt; exit $${PIPESTATUS[0]}

@@ -25,9 +25,10 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from onereward.annotate.project import ProjectConfig
+from onereward.annotate.project import ProjectConfig, contents_of
 from onereward.annotate.work import Assignment, Choice, Nothing, Submission, Work
 from onereward.people.database import Database
+from onereward.people.events import append
 from onereward.people.persons import Persons, Role, new_id
 from onereward.people.settings import keep_setting
 from onereward.people.tables import CLAIMS, ITEMS, PICTURES, SLOTS, VOTES
@@ -261,6 +262,7 @@ def fill(
             for replicate in range(config.annotators)
         ]
         connection.execute(SLOTS.insert(), slots)
+        append(connection, "items", None, time.time(), items=contents_of(connection))
 
 
 def p95(seconds: Sequence[float]) -> float:

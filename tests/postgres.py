@@ -89,6 +89,16 @@ def running(*, sync: bool = False) -> Iterator[Postgres]:
         shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def on_disk(kind: str, folder: Path) -> Iterator[str]:
+    """A place for a database, "sqlite" or "postgresql", that waits for its disk, as a real one does."""
+    if kind == "sqlite":
+        yield str(folder / "votes.sqlite")
+    else:
+        with running(sync=True) as server:
+            yield server.new_database()
+
+
 def _programs() -> Path:
     """The newest version's folder of programs; not what PATH has, which need not have initdb."""
     found = Path("/usr/lib/postgresql").glob("*/bin/postgres")

@@ -25,15 +25,19 @@ def reference() -> str:
 
 
 def _section(verb: str) -> Iterator[str]:
-    parser = verb_parser(verb)
-    yield from (f"## onereward {verb}", "", parser.description or "", "")
-    yield from ("```", *(line.strip() for line in (parser.epilog or "").splitlines()[1:]), "```", "")
+    yield from _command("##", f"onereward {verb}", verb_parser(verb))
+
+
+def _command(level: str, name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    """A command's words, example and options, and below it its sub-commands'."""
+    yield from (f"{level} {name}", "", parser.description or "", "")
+    if parser.epilog:
+        yield from ("```", *(line.strip() for line in parser.epilog.splitlines()[1:]), "```", "")
     yield from _options(parser)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for name, child in action.choices.items():
-                yield from (f"### onereward {verb} {name}", "", child.description or "", "")
-                yield from _options(child)
+            for way, child in action.choices.items():
+                yield from _command(f"{level}#", f"{name} {way}", child)
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -48,13 +52,14 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def _row(action: argparse.Action) -> str:
     value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
+    value = " ".join(value) if isinstance(value, tuple) else value
     names = ", ".join(action.option_strings) or str(action.metavar or action.dest)
     takes_value = action.option_strings and action.nargs != 0
     shown = f"{names} {value or action.dest.upper()}" if takes_value else names
     if action.required and action.option_strings:
         default = "required"
     else:
-        default = "" if action.default in (None, False, argparse.SUPPRESS) else f"`{action.default}`"
+        default = "" if action.default in (None, False, [], argparse.SUPPRESS) else f"`{action.default}`"
     meaning = (action.help or "") % vars(action) if "%" in (action.help or "") else action.help or ""
     return f"| `{shown.replace('|', chr(92) + '|')}` | {meaning} | {default} |"
 

@@ -1,9 +1,6 @@
-"""A small project in a database, browsers that are signed in to its app, and the app as a process of its own."""
+"""A small project in a database, and what annotators' browsers send to its app."""
 
 import io
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +19,6 @@ from onereward.people.persons import Persons, Role
 from onereward.people.pictures import Pictures
 from onereward.store.shards import fingerprint, run_stage
 from onereward.terms import Candidate, Task, Triplet
-from onereward.web.sessions import csrf_of
 from tests.annotate.desk import FakeClock
 
 SIZE = (24, 16)
@@ -99,14 +95,6 @@ def project(folder: Path, *, items: int = 6, place: str | None = None, **config:
         yield Project(place=place, database=database, pictures=pictures, images=images, clock=clock)
 
 
-def enter(client: TestClient | httpx.Client, token: str) -> None:
-    """Sign a client in by a link's token, as our page does."""
-    client.headers["Origin"] = str(client.base_url).rstrip("/")
-    answer = client.post("/api/session", json={"token": token})
-    assert answer.status_code == 200, answer.text
-    client.headers["X-CSRF-Token"] = csrf_of(answer.cookies["onereward"])
-
-
 def claimed(client: TestClient | httpx.Client) -> dict[str, Any]:
     """The next item, which there must be."""
     answer = client.post("/api/assignments", json={"request": str(uuid4())})
@@ -119,43 +107,6 @@ def answer_to(item: dict[str, Any], best: int = 0, worst: int = 1, **more: Any) 
     """An answer with the same places in all dimensions."""
     votes = [{"dimension": one["name"], "best": best, "worst": worst, "reason": None} for one in item["dimensions"]]
     return {"uuid": str(uuid4()), "assignment": item["id"], "seconds": 5, "votes": votes} | more
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """The app in a process of its own, and what it said on stderr."""
-
-    url: str
-    process: subprocess.Popen[str]
-    log: Path
-
-    @contextmanager
-    def client(self, token: str) -> Iterator[httpx.Client]:
-        """A browser that has signed in by that token."""
-        with httpx.Client(base_url=self.url, timeout=30) as client:
-            enter(client, token)
-            yield client
-
-
-@contextmanager
-def running(of: Project, log: Path, *, rate: int | None = None) -> Iterator[Running]:
-    """`onereward annotate serve`, or the same app where everybody may ask `rate` times a second."""
-    command = [sys.executable, "-m", "onereward", "annotate", "serve", "--database", of.place]
-    command += ["--images", str(of.images), "--port", "0", "--json"]
-    if rate is not None:
-        command = [sys.executable, "-m", "tests.annotate.loose_server", of.place, str(of.images), str(rate)]
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            assert said, log.read_text()
-            yield Running(url=json.loads(said)["url"], process=process, log=log)
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 def _png(colour: Sequence[int]) -> bytes:

@@ -22,7 +22,8 @@ from onereward.people.tables import PERSONAL, VOTES
 from onereward.terms import Dimension
 from onereward.web.rates import Rates
 from onereward.web.sessions import csrf_of
-from tests.annotate.running import CANDIDATES, SCRIPT, SIZE, Project, answer_to, claimed, colour_of, enter, project
+from tests.annotate.running import CANDIDATES, SCRIPT, SIZE, Project, answer_to, claimed, colour_of, project
+from tests.app_process import enter
 
 HOME = "http://votes.example"
 
@@ -85,7 +86,8 @@ def test_a_session_ends_when_asked_and_after_its_time(site: Site) -> None:
 
 def test_pages_are_for_their_role_and_hold_the_session_s_token(site: Site) -> None:
     ann, root, nobody = site.browser("Ann"), site.browser("Root", Role.ADMIN), site.browser()
-    assert nobody.get("/").headers["location"] == "/enter"
+    homes = [client.get("/").headers["location"] for client in (nobody, ann, root)]
+    assert homes == ["/enter", "/work", "/admin"]
     assert nobody.get("/enter").status_code == 200
     page = ann.get("/work")
     assert page.status_code == 200
@@ -292,6 +294,39 @@ def test_who_is_erased_is_withdrawn_too(site: Site) -> None:
     assert row["withdrawn"] and not row["dropped"] and row["open"] == 0
 
 
+def test_a_name_that_a_reader_keeps_in_the_files_is_told_and_goes_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onereward.people.database._FORGET_MS", 50)
+    with project(tmp_path) as of:
+        site = Site(of)
+        root = site.browser("Root", Role.ADMIN)
+        people = [of.link_of(f"Unforgotten {name}")[0] for name in ("Ann", "Bob")]
+        files = [tmp_path / "votes.sqlite", tmp_path / "votes.sqlite-wal"]
+        for again in (True, False):
+            erase = f"/api/admin/people/{people.pop()}/erase"
+            with of.database.reading() as connection:
+                connection.execute(sa.select(PERSONAL)).all()
+                told = root.post(erase)
+            assert told.status_code == 503 and told.json()["detail"].startswith("this person is erased, but another")
+            assert any(b"Unforgotten" in file.read_bytes() for file in files)
+            if again:
+                assert root.post(erase).status_code == 204
+            else:
+                with TestClient(site.app):  # or by itself, when it is started next
+                    pass
+            assert (b"Unforgotten" in b"".join(file.read_bytes() for file in files)) == bool(people)
+
+
+def test_a_picture_whose_file_is_gone_is_told(site: Site) -> None:
+    client = site.browser("Ann")
+    item = claimed(client)
+    site.project.pictures.path(item["source"]).unlink()
+    gone = client.get(f"/api/images/{item['source']}")
+    assert (gone.status_code, gone.json()) == (404, {"detail": "this picture is missing here: tell whoever runs this"})
+    assert client.get(f"/api/images/{item['mask']}").status_code == 200
+
+
 def test_an_admin_cannot_lock_themselves_out_and_nobody_else_is_unknown(site: Site) -> None:
     root = site.browser("Root", Role.ADMIN)
     [me] = root.get("/api/admin/summary").json()["people"]
@@ -314,7 +349,7 @@ def test_an_admin_pauses_releases_and_sees_how_it_goes(site: Site) -> None:
         "items": 6, "items_done": 1, "answers": 1, "answers_wanted": 6, "seconds_an_item": 5.0, "minutes_left": None,
     }  # fmt: skip
     [lease] = summary["leases"]
-    assert (lease["assignment"], lease["name"]) == (held["id"], "Ann")
+    assert (lease["assignment"], lease["name"], lease["item"]) == (held["id"], "Ann", "t1")
     assert (lease["since"], lease["until"]) == (summary["now"], summary["now"] + 600)
     rows = {one["name"]: one for one in summary["people"]}
     assert rows["Ann"]["gold"] == rows["Ann"]["repeats"] == {"asked": 0, "right": 0}

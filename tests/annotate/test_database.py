@@ -111,12 +111,12 @@ def test_sigkill_keeps_every_answer_that_was_confirmed(tmp_path: Path) -> None:
 
 
 def test_what_is_no_database_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no vote database at .*gone\.sqlite"):
+    with pytest.raises(ValueError, match=r"there is no database at .*gone\.sqlite"):
         VoteDatabase(str(tmp_path / "gone.sqlite"), create=False)
     assert not (tmp_path / "gone.sqlite").exists()
     (tmp_path / "text").write_text("this is a text file, long enough to be looked at " * 40)
     for create in (True, False):
-        with pytest.raises(ValueError, match="as a vote database"):
+        with pytest.raises(ValueError, match="as a database of votes"):
             VoteDatabase(str(tmp_path / "text"), create=create)
     with pytest.raises(ValueError, match="unable to open"):
         VoteDatabase(str(tmp_path))
@@ -127,7 +127,7 @@ def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE recipes (name TEXT)")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="is not a vote database"):
+    with pytest.raises(ValueError, match="is no database of votes"):
         VoteDatabase(str(path), create=False)
     assert path.read_bytes() == before
 

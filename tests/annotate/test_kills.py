@@ -1,9 +1,7 @@
 """A server that is killed again and again while people work: what it has acknowledged is there, once."""
 
-import random
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,8 @@ import sqlalchemy as sa
 from benchmarks.claims import DIMENSIONS, Found, blast
 from onereward.annotate.audit import audit
 from onereward.people.tables import CLAIMS, SLOTS, VOTES
-from tests.annotate.crowd import Address, Browser, crowded
-from tests.annotate.running import running
+from tests.annotate.crowd import Annotator, crowded
+from tests.app_process import Mortal
 
 PEOPLE = 8
 
@@ -22,23 +20,21 @@ PEOPLE = 8
 def test_every_acknowledged_answer_outlives_kills_and_none_is_there_twice(
     place: str, tmp_path: Path, kills: int
 ) -> None:
-    with crowded(place, tmp_path, PEOPLE, items=200 + 200 * kills) as (of, tokens), ExitStack() as servers:
-        address, died, results = Address(), threading.Event(), list[Found]()
-        next_one = servers.enter_context(running(of, tmp_path / "log", rate=1_000_000))
-        address.url = next_one.url
-        browsers = {token: Browser(address, token, patient=True) for token in tokens}
+    with (
+        crowded(place, tmp_path, PEOPLE, items=200 + 200 * kills) as (of, tokens),
+        Mortal(app="annotate", of=of, folder=tmp_path) as server,
+    ):
+        died, results = threading.Event(), list[Found]()
+        browsers = {token: Annotator(server.address, token, patient=True) for token in tokens}
         crowd = threading.Thread(target=lambda: results.append(blast(browsers.__getitem__, tokens, stop=died)))
         crowd.start()
-        for number in range(kills):
-            killed = next_one
-            # The next is started before, so that the time in which nobody answers is as short as a kill.
-            next_one = servers.enter_context(running(of, tmp_path / f"log{number}", rate=1_000_000))
-            time.sleep(random.uniform(0.1, 0.4))
-            killed.process.kill()
-            address.url = next_one.url
-        time.sleep(0.3)
-        died.set()
-        crowd.join()
+        try:
+            for _ in range(kills):
+                server.kill()
+            time.sleep(0.3)
+        finally:
+            died.set()
+            crowd.join()
         [found] = results
         with of.database.reading() as connection:
             assert found.failed == []

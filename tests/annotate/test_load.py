@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.claims import Found, blast, measure, p95
 from onereward.annotate.audit import audit
-from tests.annotate.crowd import Address, Browser, crowded
-from tests.annotate.running import running
-from tests.postgres import running as running_postgres
+from tests.annotate.crowd import Annotator, crowded
+from tests.app_process import NO_LIMIT, Address, running
+from tests.postgres import on_disk
 
 PEOPLE = 40
 SHORT, LONG = 3.0, 300.0
@@ -19,12 +19,8 @@ forms = pytest.mark.parametrize("seconds", [SHORT, pytest.param(LONG, marks=pyte
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A place for a database that waits for its disk, as a real one does."""
-    if request.param == "sqlite":
-        yield str(tmp_path / "votes.sqlite")
-    else:
-        with running_postgres(sync=True) as server:
-            yield server.new_database()
+    with on_disk(request.param, tmp_path) as place:
+        yield place
 
 
 @forms
@@ -36,8 +32,8 @@ def test_forty_people_wait_little_and_lose_nothing(disk: str, tmp_path: Path, se
     """
     rate, tries = (2.2, 1) if seconds == LONG else (8, 5)
     with crowded(disk, tmp_path, PEOPLE, items=250 if seconds == SHORT else 20_000) as (of, tokens):
-        with running(of, tmp_path / "log", rate=1_000_000) as server:
-            browsers = {token: Browser(Address(url=server.url), token) for token in tokens}
+        with running("annotate", of, tmp_path / "log", rate=NO_LIMIT) as server:
+            browsers = {token: Annotator(Address(url=server.url), token) for token in tokens}
             every = [blast(browsers.__getitem__, tokens[:1], seconds=0.2)]  # no server's first answers
             for _ in range(tries):
                 every.append(paced := blast(browsers.__getitem__, tokens, seconds, pause=PEOPLE / rate))

@@ -91,7 +91,7 @@ def test_gold_and_repeats_tell_how_well_somebody_answers(tmp_path: Path) -> None
             assert counts["gold"] == 2 and counts["repeat"] == row.repeats[1]
 
 
-def test_the_audit_finds_a_vote_that_was_changed_added_or_taken_away(shared: Project) -> None:
+def test_the_audit_finds_whatever_was_changed_added_or_taken_away(shared: Project) -> None:
     work, (ann, _) = Work(shared.database, shared.clock), shared.link_of("Ann")
     vote(shared, work, ann, 0, 1)
     item = work.claim(ann, uuid4())
@@ -113,7 +113,10 @@ def test_the_audit_finds_a_vote_that_was_changed_added_or_taken_away(shared: Pro
     )
     changed = ("best = 2", "voter = 'bob'", "purpose = 'late'", "weight = 100", "triplet_id = 't3'", "seconds = 9")
     changes = [f"UPDATE votes SET {change} WHERE sequence = 1" for change in changed]
-    for change in (*changes, "DELETE FROM votes WHERE sequence = 1", added, "UPDATE people SET dropped = 1"):
+    changes += ["DELETE FROM votes WHERE sequence = 1", added, "UPDATE people SET dropped = 1"]
+    changes += ["UPDATE items SET options = '[[1, \"x\"]]' WHERE id = 1", "UPDATE items SET gold = '{}' WHERE id = 2"]
+    changes += ["UPDATE pictures SET content = 'x' WHERE item = 1", "UPDATE claims SET shown = '[2, 1, 0]'"]
+    for change in changes:
         with shared.database.writing() as connection:
             for trigger in ("votes_refuse_update", "votes_refuse_delete"):
                 connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger}")

@@ -73,7 +73,7 @@ def test_every_triplet_becomes_an_item_with_pictures_and_slots(
             assert pictures.path(picture).exists()
     assert len(listed) == 4 * (CANDIDATES + 2)
     assert [kind for kind, _ in events] == ["project", "items"]
-    assert json.loads(events[1].body) == {"triplets": ["t0", "t1", "t2", "t3"]}
+    assert list(json.loads(events[1].body)["items"]) == ["1", "2", "3", "4"]
 
 
 def test_an_import_that_was_stopped_goes_on(
@@ -105,7 +105,7 @@ def test_a_database_that_holds_a_study_is_refused(database: Database, pictures: 
     with database.writing() as connection:
         row = {"id": "p", "item": 1, "content": "0" * 64, "width": 1, "height": 1}
         connection.execute(PICTURES.insert(), row)
-    with pytest.raises(ValueError, match="holds a user study already"):
+    with pytest.raises(ValueError, match="holds a user study: name another"):
         import_items(database, pictures, pairing, CONFIG, clock)
 
 
@@ -123,6 +123,21 @@ def test_gold_has_to_fit_its_triplet(
 def test_gold_of_a_triplet_that_is_not_there_is_said(database: Database, pictures: Pictures, pairing: Pairing) -> None:
     with pytest.raises(ValueError, match="gold answers for t9, but there is no such triplet"):
         import_items(database, pictures, pairing, CONFIG, clock, {"t9": {}})
+
+
+def test_gold_stays_what_it_was_at_the_first_import(database: Database, pictures: Pictures, pairing: Pairing) -> None:
+    """It is refused, whole, where it would change an item; the same import again goes on."""
+    import_items(database, pictures, pairing, CONFIG, clock, gold(2, 0))
+    assert import_items(database, pictures, pairing, CONFIG, clock, gold(2, 0)) == 0
+    assert import_items(database, pictures, pairing, CONFIG, clock) == 0
+    later: dict[str, Gold] = {"t3": {Dimension.REMOVAL_QUALITY: (2, 0)}}
+    for other in (gold(0, 2), gold(2, 0) | later, later):
+        with pytest.raises(ValueError, match=r"other gold answers for t[13] than at the first import"):
+            import_items(database, pictures, pairing, CONFIG, clock, other)
+    with database.reading() as connection:
+        kept = connection.execute(sa.select(ITEMS.c.gold).order_by(ITEMS.c.id)).scalars().all()
+        events = connection.execute(sa.select(EVENTS.c.kind)).scalars().all()
+    assert kept == [None, '{"removal_quality": [2, 0]}', None, None] and len(events) == 2
 
 
 def test_people_go_on_while_pictures_are_written(

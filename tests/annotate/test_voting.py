@@ -11,11 +11,13 @@ import pytest
 
 from onereward.annotate.consensus import Weighting
 from onereward.annotate.database import CastVote, VoteDatabase
-from onereward.annotate.export import export_preferences, latest_answers
+from onereward.annotate.export import Uncounted, export_preferences, latest_answers, uncounted
 from onereward.annotate.pairing import Pairing
+from onereward.annotate.votes_file import read_votes, write_votes
 from onereward.annotate.voting import collect_votes, skip_shares
 from onereward.store.shards import fingerprint, read_records, run_stage
 from onereward.terms import Candidate, Dimension, Preference, Task, Triplet, Vote, VoterKind, dimensions_of
+from tests.annotate.desk import Desk
 
 TASKS = (Task.FILL, Task.REMOVE, Task.EXTEND, Task.FILL)
 TRIPLETS = [
@@ -236,8 +238,66 @@ def test_a_consensus_is_exported_as_one_vote_a_triplet_and_dimension(
     for name in ("ann", "bob", "cy"):
         collect_votes(database, pairing, KnownVoter(name=name))
     for weighting in (Weighting.MAJORITY, Weighting.DAWID_SKENE):
-        manifest = export_preferences(database, pairing, tmp_path / weighting, weighting=weighting)
+        exported = export_preferences(database, pairing, tmp_path / weighting, weighting=weighting)
         found = list(read_records(tmp_path / weighting, Preference))
-        assert manifest.rows == 3 + 1 + 2 + 3 and {one.voter for one in found} == {weighting.value}
+        assert exported.undecided == 0
+        assert exported.manifest.rows == 3 + 1 + 2 + 3 and {one.voter for one in found} == {weighting.value}
         assert all((one.winner_index, one.loser_index) == (2, 0) for one in found)
-    assert export_preferences(database, pairing, tmp_path / "each").rows == 3 * 9
+    assert export_preferences(database, pairing, tmp_path / "each").manifest.rows == 3 * 9
+
+
+def test_choices_on_which_votes_settle_nothing_are_counted(
+    pairing: Pairing, database: VoteDatabase, tmp_path: Path
+) -> None:
+    """Of two voters one has best and worst the other way round, but for the four triplets' three skips."""
+
+    class Reversed(KnownVoter):
+        def vote_on(self, triplet: Triplet, dimension: Dimension) -> Vote:
+            vote = super().vote_on(triplet, dimension)
+            return replace(vote, best=vote.worst, worst=vote.best)
+
+    collect_votes(database, pairing, KnownVoter(name="ann"))
+    collect_votes(database, pairing, Reversed(name="bob"))
+    exported = export_preferences(database, pairing, tmp_path / "majority", weighting=Weighting.MAJORITY)
+    assert (exported.manifest.rows, exported.undecided) == (0, 9)
+    assert export_preferences(database, pairing, tmp_path / "each").undecided == 0
+
+
+def test_what_no_export_takes_is_counted(desk: Desk) -> None:
+    """In four dimensions: a answers too late, and corrects it; c's answer is dropped."""
+    desk.set_up("a", "b", "c", items=4, annotators=1)
+    lost = desk.take("a")
+    desk.clock.pass_(601)
+    again = desk.take("b")
+    desk.answer("a", lost, 1)
+    desk.answer("a", desk.work.reopen(desk.ids["a"], lost.id), 2)
+    desk.answer("b", again)
+    assert uncounted(desk.database, "c") == Uncounted(unfinished=3, gold=0, repeats=0, late=4, dropped=0)
+    desk.do("c")
+    desk.work.withdraw(desk.ids["c"], drop=True)
+    assert uncounted(desk.database, "c") == Uncounted(unfinished=3, gold=0, repeats=0, late=4, dropped=4)
+    assert uncounted(desk.database, "other") == Uncounted(unfinished=0, gold=0, repeats=0, late=0, dropped=0)
+
+
+@pytest.mark.parametrize(("setting", "found"), [("gold", "gold"), ("repeats", "repeats")])
+def test_gold_and_repeats_are_counted(desk: Desk, setting: str, found: str) -> None:
+    gold = [1] if setting == "gold" else []
+    desk.set_up("a", items=3, annotators=1, gold_items=gold, repeat_after=1, **{setting: 1 - 1e-12})
+    for _ in range(3):
+        desk.do("a")
+    assert getattr(uncounted(desk.database, "c"), found) == 4
+
+
+def test_votes_are_lines_that_only_a_newline_ends(tmp_path: Path) -> None:
+    vote = KnownVoter().vote_on(TRIPLETS[0], Dimension.STRUCTURE)
+    write_votes(tmp_path / "votes.jsonl", [vote, replace(vote, triplet_id="t1")])
+    assert [each.triplet_id for each in read_votes(tmp_path / "votes.jsonl")] == ["t0", "t1"]
+    line = '{"triplet_id": "a\u2028b\x85c", "dimension": "structure", "best": 1, "worst": 0}'
+    (tmp_path / "raw.jsonl").write_bytes(f"{line}\r\n\n{line}".encode())
+    assert [each.triplet_id for each in read_votes(tmp_path / "raw.jsonl")] == ["a\u2028b\x85c"] * 2
+    (tmp_path / "raw.jsonl").write_bytes(f"{line}\n\n[]".encode())
+    with pytest.raises(ValueError, match="line 3"):
+        read_votes(tmp_path / "raw.jsonl")
+    (tmp_path / "raw.jsonl").write_bytes(line.encode("utf-16"))
+    with pytest.raises(ValueError, match="no text in UTF-8"):
+        read_votes(tmp_path / "raw.jsonl")

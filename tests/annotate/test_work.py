@@ -376,6 +376,33 @@ def test_progress_is_what_is_done_what_can_still_be_had_and_the_usual_time(desk:
     assert desk.work.progress(desk.ids["b"]).remaining == 0
 
 
+@pytest.mark.parametrize("held", [1, 2])
+def test_progress_moves_alike_whatever_an_answer_was_for(desk: Desk, held: int) -> None:
+    """Else a count that stands still would tell that an item is gold or comes a second time."""
+    shares = {"gold": 0.25, "repeats": 0.25, "repeat_after": 2}
+    desk.set_up("a", items=26, gold_items=range(1, 7), annotators=1, **shares)
+    ann, hand = desk.ids["a"], list[Assignment]()
+    told = [desk.work.progress(ann)]
+    while True:
+        while len(hand) < held and isinstance(item := desk.claim("a"), Assignment):
+            hand.append(item)
+            assert desk.work.progress(ann).remaining == told[-1].remaining  # held is not done
+        if not hand:
+            break
+        desk.answer("a", hand.pop(0))
+        desk.clock.pass_(1)
+        told.append(desk.work.progress(ann))
+    count = len(told) - 1
+    assert [(found.done, found.remaining) for found in told] == [(done, count - done) for done in range(count + 1)]
+    assert Counter(desk.purposes()).keys() == {"work", "gold", "repeat"}
+
+
+def test_what_is_far_ahead_is_counted_as_work(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onereward.annotate.queue._FORESEEN", 4)
+    desk.set_up("a", items=30, gold_items=range(1, 21), annotators=1, gold=ALWAYS)
+    assert desk.work.progress(desk.ids["a"]).remaining == 4 + 10
+
+
 def test_what_is_left_counts_what_one_holds_and_what_others_hold(desk: Desk) -> None:
     desk.set_up("a", "b", items=4, annotators=1)
     desk.do("a")

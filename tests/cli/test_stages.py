@@ -101,7 +101,7 @@ def test_data_of_some_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["select", "--input", "candidates", "--output", "x", "--count", "2", "--clip", "clip"], "expected Triplet"),
         (["generate", "--input", "triplets", "--output", "x", "--editor", "gone"], "cannot load an editor from gone"),
         (["generate", "--input", "triplets", "--output", "candidates", "--editor", "editor"], "other settings"),
-        (["annotate", "export", *ORACLE[2:6], "--database", "gone", "--output", "x"], "no vote database at gone"),
+        (["annotate", "export", *ORACLE[2:6], "--database", "gone", "--output", "x"], "there is no database at gone"),
         (["annotate", "oracle", "--input", "pool", *ORACLE[4:]], "were not made from"),
     ],
 )  # fmt: skip

@@ -60,10 +60,64 @@ def test_from_pictures_to_tables(tmp_path: Path, words: list[str], capsys: pytes
         "table3.md",
         "table3.csv",
     }
-    run(tmp_path, capsys, "people", "erase", person["id"])
+    assert run(tmp_path, capsys, "people", "erase", person["id"]) == {
+        "id": person["id"],
+        "erased": True,
+        "counted": True,
+    }
     [entry] = run(tmp_path, capsys, "people", "list")
     assert entry["name"] is None
-    assert run(tmp_path, capsys, "backup", "--output", str(tmp_path / "copy"))["head"]
+    copied = run(tmp_path, capsys, "backup", "--output", str(tmp_path / "copy"))
+    assert (
+        run(tmp_path / "copy", capsys, "verify")["head"] == copied["head"]
+    )  # its pictures are where they are looked for
+    planning = ["study", "plan", "--half-width", "0.2", "--pilot", str(tmp_path / "study.sqlite"), "--answers", "3"]
+    assert main(planning) == 2
+    assert "the answers of two people about two items" in capsys.readouterr().err
+
+
+def test_pictures_and_databases_of_another_kind_are_told(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, capsys, *words)
+    for way in (["verify"], ["backup", "--output", str(tmp_path / "copy")]):
+        assert main(["annotate", *way, "--database", str(tmp_path / "study.sqlite")]) == 2
+        assert "the database holds a user study" in capsys.readouterr().err
+    picture = sorted((tmp_path / "study.sqlite.images").rglob("*.png"))[0]
+    picture.write_bytes(picture.read_bytes()[:-1])
+    assert "is not the picture that was kept there" in run(tmp_path, capsys, "verify", code=2)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--rule", "hurried=1"], "got --rule 'hurried=1'; did you mean 'hurried_share'?"),
+        (["--rule", "minimum_seconds=-1"], "got minimum_seconds -1.0, expected 0 or more"),
+        (["--ratings-per-output", "100000000"], "which takes 100,000,000 participants; expected 10,000 at most"),
+        (["--practice", "1000000"], "got 4 triplets, expected at least 1000003"),
+        (["--consent", "latin.txt"], "got --consent latin.txt, which is no text in UTF-8"),
+    ],
+)
+def test_what_makes_no_study_is_said_by_its_name(
+    tmp_path: Path,
+    words: list[str],
+    more: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("Einverständnis".encode("latin-1"))
+    assert says in run(tmp_path, capsys, *words, *more, code=2)
+
+
+def test_status_tells_people_from_places(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, capsys, *words)
+    run(tmp_path, capsys, "people", "add", "Ann")
+    assert main(["study", "status", "--database", str(tmp_path / "study.sqlite")]) == 0
+    said = capsys.readouterr().out
+    assert "places, each one participant's block of pages: 1, of which 0 are taken and 0 finished" in said
+    assert "people with a link: 1, of whom 0 have agreed to take part; 0 have left" in said
 
 
 def test_a_plan_by_variances(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,5 +142,6 @@ def test_the_server_starts_without_torch(tmp_path: Path, words: list[str], capsy
         f"main(['study', 'serve', '--port', '0', '--database', {str(tmp_path / 'study.sqlite')!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines()[1] == "set()", done.stdout + done.stderr
+    assert done.stdout.splitlines()[2] == "set()", done.stdout + done.stderr
+    assert "study people add NAME --role admin" in done.stdout.splitlines()[1]
     assert done.stdout.startswith("listening on http://127.0.0.1:")

@@ -60,6 +60,18 @@ def test_votes_of_the_first_schema_stay_and_count(bare: str) -> None:
         pass
 
 
+def test_a_database_of_a_newer_version_is_left_as_it_is(bare: str) -> None:
+    with Database(bare):
+        pass
+    with engine_of(bare).begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'v9999'"))
+    for create in (True, False):
+        with pytest.raises(ValueError, match=r"newer version of onereward \(schema v9999; .*pip install --upgrade"):
+            Database(bare, create=create)
+    with engine_of(bare).connect() as connection:
+        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == "v9999"
+
+
 def test_the_tables_are_those_that_the_code_names(bare: str) -> None:
     with Database(bare), engine_of(bare).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []

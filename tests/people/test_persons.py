@@ -167,3 +167,19 @@ def test_the_bytes_of_a_name_are_gone_from_the_tables_of_postgresql(postgres: Po
             connection.exec_driver_sql("CHECKPOINT")
         assert left_in(postgres.data / "base", NAMES[5], salts[ids[5]]) == []
         engine.dispose()
+
+
+@pytest.mark.postgres
+def test_a_reader_of_postgresql_that_keeps_the_old_state_is_said_and_erasing_again_does_it(
+    postgres: Postgres, migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onereward.people.database._FORGET_MS", 50)
+    with Database(postgres.new_database(like=migrated)) as database:
+        persons = Persons(database)
+        person, _ = persons.make("Ann Example", Role.ANNOTATOR)
+        with database.reading() as reader:
+            reader.execute(sa.select(PERSONAL)).all()
+            with pytest.raises(OSError, match="another program reads it: try again"):
+                persons.erase(person)
+        persons.erase(person)
+        assert [entry.name for entry in persons.all()] == [None]

@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,6 @@ from onereward.study.project import StudyConfig, new_study
 from onereward.terms import Candidate, Task, Triplet
 from onereward.web.rates import Rates
 from onereward.web.server import bound, url_of
-from onereward.web.sessions import csrf_of
 
 SIZE = (48, 32)
 SYSTEMS = ("zebra-net", "quokka-fill")
@@ -92,15 +91,17 @@ class Made:
         return {row.picture: row.system for row in rows}
 
 
-def write_inputs(folder: Path, items: int, size: tuple[int, int] = SIZE) -> dict[str, Path]:
-    """Triplets of all sub-tasks in turns and two systems' candidates, whose files differ in every way they can.
+def write_inputs(
+    folder: Path, items: int, size: tuple[int, int] = SIZE, wishes: Sequence[tuple[Task, str]] = WISHES
+) -> dict[str, Path]:
+    """Triplets with the `wishes` in turns and two systems' candidates, whose files differ in every way they can.
 
     The first system writes smooth JPEG of twice the size with its name in EXIF, the second noisy PNG with its name in a
     text chunk.
     """
     triplets = [
         Triplet(id=f"walnut-{at}", task=task, prompt=prompt, image=_png(_picture(at, size)), mask=_png(_mask(size)))
-        for at, (task, prompt) in enumerate(WISHES[at % len(WISHES)] for at in range(items))
+        for at, (task, prompt) in enumerate(wishes[at % len(wishes)] for at in range(items))
     ]
     run_stage(folder / "triplets", kind=Triplet, stage="select", config=_Made(), inputs={}, shard_count=1,
               make_shard=lambda _: triplets)  # fmt: skip
@@ -123,13 +124,14 @@ def study(
     items: int = 6,
     size: tuple[int, int] = SIZE,
     place: str | None = None,
+    wishes: Sequence[tuple[Task, str]] = WISHES,
     rules: ExclusionRules = LENIENT,
     **config: Any,
 ) -> Iterator[Made]:
     """Set up in an SQLite file, or at `place`: two answers an output, blocks of all items, no practice or checks."""
     usual = {"systems": SYSTEMS, "answers": 2, "items_a_block": items, "practice": 0, "check_every": 0}
     settings = StudyConfig(**(usual | config))
-    inputs = write_inputs(folder / "inputs", items + settings.practice, size)
+    inputs = write_inputs(folder / "inputs", items + settings.practice, size, wishes)
     systems = {name: inputs[name] for name in SYSTEMS}
     pictures, clock, plan = Pictures(folder / "images"), Clock(), AnalysisPlan(main=SYSTEMS[0], rules=rules)
     with Database(place or str(folder / "study.sqlite")) as database:
@@ -177,14 +179,6 @@ def client_of(made: Made, *, per_second: float = 1e9) -> TestClient:
     loose = Rates(per_second=per_second, burst=10**9)
     app = create_app(made.database, made.pictures, clock=made.clock, visitors=loose, strangers=loose)
     return TestClient(app, base_url="http://study.example", raise_server_exceptions=False)
-
-
-def enter(client: TestClient | httpx.Client, token: str) -> None:
-    """Sign a client in by a link's token, as our page does."""
-    client.headers["Origin"] = str(client.base_url).rstrip("/")
-    answer = client.post("/api/session", json={"token": token})
-    assert answer.status_code == 200, answer.text
-    client.headers["X-CSRF-Token"] = csrf_of(answer.cookies["onereward"])
 
 
 def to_block(client: TestClient | httpx.Client) -> dict[str, Any]:

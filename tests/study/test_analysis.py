@@ -108,10 +108,15 @@ def test_results_stand_with_and_without_those_left_out() -> None:
     without = Collected.of(honest, frozenset(honest.participants) - {"p0"})
     assert analysis.results == results_of(without, PLAN)
     assert analysis.results != analysis.everybody
-    with pytest.raises(ValueError, match="no answers are left"):
-        analyse(
-            dataclasses.replace(study, checks=()), dataclasses.replace(PLAN, rules=ExclusionRules(minimum_seconds=99))
-        )
+
+
+def test_all_may_be_left_out_but_somebody_has_to_have_answered() -> None:
+    honest = collected(items=6, answers=2)
+    nobody = analyse(honest, dataclasses.replace(PLAN, rules=ExclusionRules(minimum_seconds=99)))
+    assert (nobody.results.participants, nobody.results.scores, nobody.results.preferences) == (0, (), ())
+    assert len(nobody.left_out) == nobody.everybody.participants > 0
+    with pytest.raises(ValueError, match="no answers to analyse; ann: unfinished: 0 of 4 assigned pages answered"):
+        analyse(Collected(assigned={"ann": 4}), PLAN)
 
 
 def test_strengths_are_evalicas() -> None:

@@ -14,7 +14,8 @@ from onereward.study.closing import close
 from onereward.study.project import open_to_all
 from onereward.web.pages import HEADERS
 from onereward.web.sessions import csrf_of
-from tests.study.running import SCRIPT, Made, answer_to, client_of, enter, study, to_block
+from tests.app_process import enter
+from tests.study.running import SCRIPT, Made, answer_to, client_of, study, to_block
 
 TOKEN = "t" * 32
 TITLE = f"Study {SCRIPT}"
@@ -154,6 +155,39 @@ def test_results_are_refused_until_the_study_is_closed(made: Made) -> None:
     assert client.get("/api/results").status_code == 403
     assert client.post("/api/answers", json=answer_to(trial)).status_code == 410
     assert "This study is closed" in client.get("/study").text
+
+
+def test_a_closed_study_without_answers_says_that_it_has_no_results(made: Made) -> None:
+    admin = signed_in(made, "Root", Role.ADMIN)
+    close(made.database, made.clock, anyway=True)
+    refused = admin.get("/api/results")
+    assert refused.status_code == 409 and "there are no answers to analyse" in refused.json()["detail"]
+
+
+def test_everybody_is_shown_to_their_page(made: Made) -> None:
+    people = client_of(made), signed_in(made), signed_in(made, "Root", Role.ADMIN)
+    homes = [client.get("/", follow_redirects=False).headers["location"] for client in people]
+    assert homes == ["/enter", "/study", "/status"]
+
+
+def test_a_picture_whose_file_is_gone_is_told(made: Made) -> None:
+    client = signed_in(made)
+    trial = to_block(client)["trials"][0]
+    made.pictures.path(trial["source"]).unlink()
+    gone = client.get(f"/api/images/{trial['source']}")
+    assert (gone.status_code, gone.json()) == (404, {"detail": "this picture is missing here: tell whoever runs this"})
+
+
+def test_who_comes_too_late_is_told_before_they_agree(made: Made) -> None:
+    stranger = client_of(made)
+    assert "I agree to take part" in stranger.get("/join").text
+    for name in ("Ann", "Bob"):  # both blocks
+        to_block(signed_in(made, name))
+    page = stranger.get("/join").text
+    assert "All places are taken" in page and "I agree" not in page
+    close(made.database, made.clock, anyway=True)
+    page = stranger.get("/join").text
+    assert "This study is closed" in page and "I agree" not in page
 
 
 def test_by_the_open_link_one_becomes_a_participant(made: Made) -> None:

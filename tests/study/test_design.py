@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from onereward.study.design import Balance, balance_of, design_comparisons, design_ratings, next_block
+from onereward.study.design import Balance, balance_of, design_comparisons, design_ratings
 
 ITEMS = [f"i{number}" for number in range(40)]
 SYSTEMS = ["ours", "ideogram", "flux", "photoshop"]
@@ -61,17 +61,6 @@ def test_the_seed_decides() -> None:
     assert one != other
 
 
-def test_blocks_are_handed_out_and_spare_when_dropped() -> None:
-    blocks = design_ratings(ITEMS, SYSTEMS, answers=2, items_a_block=20, seed=0)
-    assert [block.index for block in blocks] == [0, 1, 2, 3]
-    assert next_block(blocks, given=set()) == blocks[0]
-    assert next_block(blocks, given={0, 1}) == blocks[2]
-    assert next_block(blocks, given={0, 2}) == blocks[1]  # the one of block 1 dropped out
-    assert next_block(blocks, given={0}, seen=blocks[0].items) == blocks[1]
-    assert next_block(blocks, given={0, 1}, seen=blocks[0].items) is None  # all that is left shows what they have seen
-    assert next_block(blocks, given={0, 1, 2, 3}) is None
-
-
 def test_what_cannot_be_balanced_is_refused() -> None:
     with pytest.raises(ValueError, match="'i0' twice"):
         design_ratings(["i0", "i0"], SYSTEMS, answers=1, items_a_block=2, seed=0)
@@ -83,3 +72,7 @@ def test_what_cannot_be_balanced_is_refused() -> None:
         design_comparisons(ITEMS, [("ours", "flux"), ("flux", "ours")], answers=2, items_a_block=10, seed=0)
     with pytest.raises(ValueError, match="0 answers"):
         design_ratings(ITEMS, SYSTEMS, answers=0, items_a_block=10, seed=0)
+    with pytest.raises(ValueError, match="no systems"):
+        design_ratings(ITEMS, [], answers=1, items_a_block=10, seed=0)
+    with pytest.raises(ValueError, match=r"40 items with 1000000 answers .* 4,000,000 participants; expected 10,000"):
+        design_ratings(ITEMS, SYSTEMS, answers=1_000_000, items_a_block=10, seed=0)

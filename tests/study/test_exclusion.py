@@ -115,7 +115,10 @@ def test_the_frozen_line_is_canonical_and_every_rule_changes_it() -> None:
 
 
 def test_impossible_rules_are_refused() -> None:
-    with pytest.raises(ValueError, match="hurried_share 20, expected a share from 0 to 1"):
+    with pytest.raises(ValueError, match="hurried_share 20, expected a number from 0 to 1"):
         ExclusionRules(hurried_share=20)
-    with pytest.raises(ValueError, match="no negative number"):
-        ExclusionRules(minimum_seconds=-1)
+    for field, value in (("minimum_seconds", -1), ("minimum_seconds", float("nan")), ("failed_checks", -1)):
+        with pytest.raises(ValueError, match=f"^got {field} {value}, expected 0 or more$"):
+            ExclusionRules(**{field: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="least_pages 0, expected 1 or more"):
+        ExclusionRules(least_pages=0)

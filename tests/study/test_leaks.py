@@ -22,7 +22,8 @@ from scipy.stats import rankdata
 
 from onereward.people.persons import Role
 from onereward.people.tables import STUDY_TRIALS
-from tests.study.running import SECRETS, SYSTEMS, Made, answer_to, client_of, enter, serving, study, to_block
+from tests.app_process import enter
+from tests.study.running import SECRETS, SYSTEMS, Made, answer_to, client_of, serving, study, to_block
 
 ROUTES = ("/", "/enter", "/join", "/study", "/left", "/openapi.json", "/healthz", "/api/results", "/status", "/nothing")
 LEAST, MOST = 0.47, 0.53

@@ -80,6 +80,19 @@ def test_what_cannot_be_had_is_refused_with_what_can() -> None:
         items_needed(STRONG, 1e-5, answers=3, items_a_participant=100)
     with pytest.raises(ValueError, match="20 items a participant, expected 1 to 10"):
         answers_needed(STRONG, 0.1, items=10, items_a_participant=20)
+    for wanted in (math.nan, 0, -0.1, 2, 9):
+        with pytest.raises(ValueError, match=f"half width of {wanted:g}, expected more than 0 and less than 2"):
+            answers_needed(STRONG, wanted, items=40, items_a_participant=10)
+    counts = r"got -?\d+ (items|answers|items a participant), expected \d to 10,000"
+    for items, block in ((0, 1), (-1, 1), (10**9, 2), (4, 0)):
+        with pytest.raises(ValueError, match=counts):
+            answers_needed(STRONG, 0.2, items=items, items_a_participant=block)
+    for answers, block in ((0, 2), (-3, 2), (10**9, 2), (1, 0)):
+        with pytest.raises(ValueError, match=counts):
+            items_needed(STRONG, 0.2, answers=answers, items_a_participant=block)
+    for variance in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"variance of {variance:g} for items, expected 0 or more"):
+            Components(participants=0.1, items=variance, ratings=0.1)
     with pytest.raises(ValueError, match="no more than participants"):
         half_width(STRONG, participants=3, items=10, answers=4)
     with pytest.raises(ValueError, match="pilot of at least two of each"):

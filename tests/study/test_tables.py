@@ -125,3 +125,56 @@ def test_a_study_of_comparisons_alone_has_fig_7_alone() -> None:
     text = page(analyse(dataclasses.replace(study, assigned=assigned), plan))
     Page(text)
     assert "Fig. 7" in text and "Fig. 6" not in text and "Table 3" not in text
+
+
+def of_people(*people: str, rules: ExclusionRules = ExclusionRules()) -> Analysis:
+    """The analysis of what these alone answered."""
+    some = collected(items=6, answers=2).of(frozenset(people))
+    return analyse(some, AnalysisPlan(main="Ours", rules=rules, resamples=50))
+
+
+def test_one_person_gives_figures_without_intervals() -> None:
+    found = of_people("p0")
+    text = page(found)
+    Page(text)
+    assert "of 4 systems by 1 participant." in text
+    assert "One participant tells nothing of what others would say" in text
+    assert "<small>" not in text and not re.search(r"[(]\S+ to \S+[)]", text)
+    assert "No output has answers of two participants" in text
+    assert "(" not in "".join(markdown(found.results).splitlines()[2:])
+    rows = list(csv.DictReader(io.StringIO(table_csv(found.results))))
+    assert rows and all(row["value"] and not row["low"] and not row["high"] for row in rows)
+    bars = re.findall(r'class="bar [^"]*" x1="([\d.]+)" x2="([\d.]+)"', text)
+    assert bars and all(start == end for start, end in bars)
+
+
+def test_systems_are_counted_where_nothing_but_pairs_was_asked() -> None:
+    study = collected(items=6, answers=2)
+    alone = dataclasses.replace(study.of(frozenset({"p0"})), ratings=())
+    rules = ExclusionRules(answered_share=0)
+    text = page(analyse(alone, AnalysisPlan(main="Ours", rules=rules, resamples=50)))
+    assert "of 3 systems by 1 participant." in text and "to 1)" not in text
+
+
+def test_where_everybody_is_left_out_the_page_says_who_and_why(tmp_path: Path) -> None:
+    found = of_people("p0", "p1", rules=ExclusionRules(minimum_seconds=99))
+    text = (write_study(found, tmp_path / "new")).read_text()
+    Page(text)
+    assert "of 4 systems by 0 participants." in text
+    assert "Everybody was left out, so that there are no figures" in text
+    assert "2 participants, by rules that were frozen" in text and "pages in less than 99 s" in text
+    assert "Fig. 6" not in text and "Table 3 with everybody" in text
+
+
+def test_a_folder_of_other_things_is_left_alone(analysis: Analysis, tmp_path: Path) -> None:
+    write_study(analysis, tmp_path)
+    write_study(analysis, tmp_path)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"holds other things \(thesis\.tex\): name a new folder"):
+        write_study(analysis, tmp_path)
+
+
+def test_agreement_says_what_it_measures(analysis: Analysis) -> None:
+    text = page(analysis)
+    for head in ("Krippendorff's alpha", "Share of pairs with the same answer", "Outputs with two or more answers"):
+        assert f"<th>{head}</th>" in text

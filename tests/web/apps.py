@@ -4,26 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.testclient import TestClient
 from starlette.responses import HTMLResponse
 
+from onereward.web.entrance import add_entrance
 from onereward.web.pages import HEADERS, Pages
 from onereward.web.rates import Rates
-from onereward.web.sessions import (
-    CSRF_HEADER,
-    Gate,
-    csrf_of,
-    end_session,
-    session_of,
-    signed_in,
-    start_session,
-    stranger,
-)
+from onereward.web.sessions import CSRF_HEADER, Gate, csrf_of, session_of, signed_in
 from onereward.web.shell import new_app
 
 HOME = "http://study.example:8000"
-SESSIONS = {"ann": "a" * 32, "bob": "b" * 32, "root": "r" * 32}
+SESSIONS = {name: f"{letter * 31}1" for name, letter in (("ann", "a"), ("bob", "b"), ("root", "r"), ("eve", "e"))}
+LINKS = {name: session[::-1] for name, session in SESSIONS.items()}
+ROLES = {"root": "admin", "eve": "guest"}
 FILES = {
     "templates/hello.html": "<title>{{ name }}</title><script src={{ static('app.js') }}></script>",
     "templates/broken.html": "{{ nowhere }}",
@@ -43,12 +37,19 @@ class Kept:
     """Sessions, and how often somebody looked."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.looks, self.ended = 0, list[str]()
 
     def of_session(self, session: str) -> Known | None:
         self.looks += 1
         names = [name for name, token in SESSIONS.items() if token == session]
-        return Known(id=names[0], role="admin" if names[0] == "root" else "annotator") if names else None
+        return Known(id=names[0], role=ROLES.get(names[0], "annotator")) if names else None
+
+    def sign_in(self, token: str) -> tuple[Known, str] | None:
+        found = self.of_session(token[::-1])
+        return None if found is None else (found, token[::-1])
+
+    def sign_out(self, session: str) -> None:
+        self.ended.append(session)
 
 
 def folder_of(path: Path, **changes: str) -> Path:
@@ -58,9 +59,10 @@ def folder_of(path: Path, **changes: str) -> Path:
     return path
 
 
-def small_app(folder: Path, *, per_second: float = 1, burst: int = 1000) -> FastAPI:
-    """Pages at /hello and /broken; routes that sign in and out; one for everybody, one for admins, one that fails."""
-    router, pages = APIRouter(), Pages(folder)
+def small_app(folder: Path, *, per_second: float = 1, burst: int = 1000, url: str | None = None) -> FastAPI:
+    """The way in; pages at /hello and /broken; a route for annotators and admins, one for admins alone."""
+    router, pages = APIRouter(), Pages(folder, title="Small <app>")
+    add_entrance(router, {"annotator": "/hello", "admin": "/admin"})
 
     @router.get("/hello")
     def hello(who: Annotated[Known, Depends(signed_in())]) -> HTMLResponse:
@@ -69,14 +71,6 @@ def small_app(folder: Path, *, per_second: float = 1, burst: int = 1000) -> Fast
     @router.get("/broken")
     def broken() -> HTMLResponse:
         return pages.render("broken.html")
-
-    @router.post("/api/session", dependencies=[Depends(stranger)])
-    def enter(request: Request, response: Response, name: Annotated[str, Body(embed=True, max_length=5)]) -> None:
-        start_session(request, response, SESSIONS[name], 60)
-
-    @router.delete("/api/session", status_code=204)
-    def leave(who: Annotated[Known, Depends(signed_in())], response: Response) -> None:
-        end_session(response)
 
     @router.api_route("/api/me", methods=["GET", "POST", "PUT", "DELETE"])
     def me(request: Request, who: Annotated[Known, Depends(signed_in("annotator", "admin"))]) -> list[str | None]:
@@ -90,6 +84,8 @@ def small_app(folder: Path, *, per_second: float = 1, burst: int = 1000) -> Fast
     pages.mount(app)
     app.state.gate = Gate(
         Kept(),
+        seconds=60,
+        url=url,
         visitors=Rates(per_second=per_second, burst=burst),
         strangers=Rates(per_second=per_second, burst=burst),
     )

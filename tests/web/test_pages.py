@@ -2,6 +2,7 @@
 
 import logging
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,11 @@ def test_a_variable_that_nobody_gave_is_an_error_and_a_plain_page(app: FastAPI) 
     answer = client_of(app).get("/broken")
     assert answer.status_code == 500
     assert "<h1>Internal Server Error</h1>" in answer.text and "nowhere" not in answer.text
+    assert "<title>Internal Server Error – Small &lt;app&gt;</title>" in answer.text
 
 
 def test_static_files_never_change_under_their_address(folder: Path) -> None:
-    before = Pages(folder)
+    before = Pages(folder, title="Small")
     client = client_of(small_app(folder))
     for name, kind in (("app.js", "text/javascript"), ("parts/a.js", "text/javascript"), ("look.css", "text/css")):
         answer = client.get(before.static(name))
@@ -36,13 +38,29 @@ def test_static_files_never_change_under_their_address(folder: Path) -> None:
     # A module that is changed has another address, and so has each that imports it.
     old = before.static("app.js")
     (folder / "static/parts/a.js").write_text("2;")
-    assert Pages(folder).static("app.js") != old
+    assert Pages(folder, title="Small").static("app.js") != old
     gone = client_of(small_app(folder)).get(old)
     assert gone.status_code == 404 and "immutable" not in gone.headers["cache-control"]
 
 
+def test_what_all_apps_share_is_served_beside_an_app_s_own(folder: Path) -> None:
+    pages, client = Pages(folder, title="Small"), client_of(small_app(folder))
+    for name in ("api.js", "theme.css", "icon.svg"):
+        answer = client.get(pages.static(name))
+        assert answer.status_code == 200 and answer.content == (files("onereward.web") / "static" / name).read_bytes()
+        # In the browser they lie in one folder, so that `import "./api.js"` finds it.
+        assert pages.static(name).rpartition("/")[0] == pages.static("app.js").rpartition("/")[0]
+
+
+@pytest.mark.parametrize("name", ["static/api.js", "templates/base.html"])
+def test_a_file_that_all_apps_have_is_not_an_app_s_own(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path, **{name: ""})
+    with pytest.raises(ValueError, match=f"got {name}, which all apps have from onereward/web: give it another name"):
+        Pages(folder, title="Small")
+
+
 def test_only_the_folder_s_files_are_served(app: FastAPI, folder: Path) -> None:
-    client, version = client_of(app), Pages(folder).static("app.js").split("/")[2]
+    client, version = client_of(app), Pages(folder, title="Small").static("app.js").split("/")[2]
     for path in (
         "templates/hello.html",
         "../templates/hello.html",
@@ -68,12 +86,12 @@ def test_nobody_is_sent_to_an_address_that_the_request_makes_up(app: FastAPI) ->
 def test_a_file_of_an_unknown_kind_is_told_at_the_start(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, **{"static/notes.txt": ""})
     with pytest.raises(ValueError, match=r"got the static file notes\.txt, expected one of \.css, \.js, \.svg"):
-        Pages(folder)
+        Pages(folder, title="Small")
 
 
 def test_a_static_file_that_is_not_there_is_told(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"no static file 'ap\.js', there are app\.js, look\.css, parts/a\.js"):
-        Pages(folder).static("ap.js")
+    with pytest.raises(ValueError, match=r"no static file 'ap\.js', there are api\.js, app\.js, dom\.js"):
+        Pages(folder, title="Small").static("ap.js")
 
 
 def test_every_answer_has_the_strict_headers(app: FastAPI) -> None:
@@ -109,11 +127,15 @@ def test_refusals_are_pages_for_people_and_json_for_scripts(app: FastAPI) -> Non
     for path, code in (("/hello", 401), ("/nowhere", 404), ("/<script>alert(1)</script>", 404)):
         page = client.get(path)
         assert page.status_code == code and page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.text.count("There is no such page.") == (code == 404)
         assert "<script" not in page.text and re.search("<h1>(Unauthorized|Not Found)</h1>", page.text)
     for path, code in (("/api/me", 401), ("/api/nowhere", 404)):
         assert client.get(path).status_code == code and list(client.get(path).json()) == ["detail"]
-    wrong = client.post("/api/session", json={"name": "<script>"})
-    assert (wrong.status_code, wrong.json()) == (422, {"detail": "name: String should have at most 5 characters"})
+    wrong = client.post("/api/session", json={"token": "<script>"})
+    assert (wrong.status_code, wrong.json()) == (
+        422,
+        {"detail": "token: String should match pattern '^[A-Za-z0-9_-]{22,64}$'"},
+    )
 
 
 def test_a_refusal_is_one_line_in_the_log_without_what_was_sent(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
@@ -122,7 +144,7 @@ def test_a_refusal_is_one_line_in_the_log_without_what_was_sent(app: FastAPI, ca
         client.post("/api/me", headers={"X-CSRF-Token": "secret"})
         client_of(app, Cookie="onereward=" + "s" * 32).get("/api/me?name=secret")
         client.get("/secret%0Aforged: line")
-        client.post("/api/session", json={"name": "secret"})
+        client.post("/api/session", json={"token": "secret"})
         client.post("/api/session", content=b"secret" * 1000)
         client.get("/hello")
     assert [record.getMessage() for record in caplog.records] == [

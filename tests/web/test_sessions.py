@@ -8,26 +8,49 @@ import pytest
 from fastapi import FastAPI
 
 from onereward.web.sessions import csrf_of
-from tests.web.apps import HOME, SESSIONS, client_of, small_app
+from tests.web.apps import HOME, LINKS, SESSIONS, client_of, small_app
 
 UNSAFE = ("POST", "PUT", "DELETE")
 
 
-def test_the_cookie_is_for_this_server_and_no_script(app: FastAPI) -> None:
-    for home, extra in ((HOME, []), ("https://study.example", ["Secure"])):
-        client = client_of(app, Origin=home)
-        client.base_url = home  # type: ignore[assignment]
-        answer = client.post("/api/session", json={"name": "ann"})
-        assert answer.status_code == 200, answer.text
-        words = answer.headers["set-cookie"].split("; ")
-        assert words[0] == f"onereward={SESSIONS['ann']}"
-        assert {word.lower() for word in words[1:]} == {
-            word.lower() for word in ["HttpOnly", "Max-Age=60", "Path=/", "SameSite=strict", *extra]
-        }
+@pytest.mark.parametrize(
+    ("home", "url", "secure"),
+    [
+        (HOME, None, False),
+        (HOME, "http://study.example", False),
+        ("https://study.example", None, True),
+        ("https://study.example", "http://study.example", True),
+        (HOME, "HTTPS://study.example/", True),  # a proxy ends TLS, and its word for that is not trusted
+    ],
+)
+def test_the_cookie_is_for_this_server_and_no_script(folder: Path, home: str, url: str | None, secure: bool) -> None:
+    client = client_of(small_app(folder, url=url), Origin=home)
+    client.base_url = home  # type: ignore[assignment]
+    answer = client.post("/api/session", json={"token": LINKS["ann"]})
+    assert answer.json() == {"role": "annotator"}
+    words = answer.headers["set-cookie"].split("; ")
+    assert words[0] == f"onereward={SESSIONS['ann']}"
+    extra = ["secure"] if secure else []
+    assert sorted(word.lower() for word in words[1:]) == ["httponly", "max-age=60", "path=/", "samesite=strict", *extra]
+
+
+def test_a_session_begins_by_a_link_and_ends(app: FastAPI) -> None:
+    client = client_of(app)
+    assert client.get("/", follow_redirects=False).headers["location"] == "/enter"
+    assert client.get("/enter").status_code == 200
+    assert client.post("/api/session", json={"token": "x" * 32}).status_code == 401
+    assert client.post("/api/session", json={"token": LINKS["ann"]}).status_code == 200
     assert client.get("/api/me").json() == ["ann", SESSIONS["ann"]]
     client.headers["X-CSRF-Token"] = csrf_of(SESSIONS["ann"])
     assert client.delete("/api/session").status_code == 204
-    assert client.get("/api/me").status_code == 401
+    assert client.get("/api/me").status_code == 401 and app.state.gate.sessions.ended == [SESSIONS["ann"]]
+
+
+def test_who_has_lost_the_way_is_shown_to_their_page(app: FastAPI) -> None:
+    homes = {"ann": "/hello", "root": "/admin", "eve": "/enter", None: "/enter"}
+    for name, home in homes.items():
+        answer = client_of(app, name).get("/", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, home)
 
 
 def test_the_csrf_token_is_the_session_s_hmac() -> None:
@@ -76,7 +99,7 @@ def test_a_change_that_tells_no_page_is_refused(app: FastAPI) -> None:
     client = client_of(app, "ann")
     del client.headers["Origin"]
     assert client.post("/api/me").status_code == 403
-    assert client.post("/api/session", json={"name": "ann"}).status_code == 403
+    assert client.post("/api/session", json={"token": LINKS["ann"]}).status_code == 403
     assert client.get("/api/me").status_code == 200  # reading tells others nothing
     assert client.post("/api/me", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
 
@@ -103,8 +126,8 @@ def test_forged_cookies_and_sign_ins_share_the_rate_of_their_address(folder: Pat
     app = small_app(folder, per_second=0.001, burst=3)
     codes = [client_of(app, Cookie=f"onereward={index:032}").get("/api/me").status_code for index in range(5)]
     assert codes == [401, 401, 401, 429, 429]
-    refused = client_of(app).post("/api/session", json={"name": "ann"})
+    refused = client_of(app).post("/api/session", json={"token": LINKS["ann"]})
     assert refused.status_code == 429 and refused.headers["retry-after"] == "1000"
     assert client_of(app, "ann").get("/api/me").status_code == 200  # who has signed in is not kept out by strangers
     assert client_of(app).get("/api/me").status_code == 401  # no cookie, nothing to look up
-    assert app.state.gate._sessions.looks == 6
+    assert app.state.gate.sessions.looks == 6

@@ -1,6 +1,7 @@
 """The HTTP side of annotation: pages for annotators and admins, and the JSON that their scripts send and read."""
 
 import json
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from onereward.annotate import bodies, shown
-from onereward.annotate.bodies import PathId
 from onereward.annotate.overview import overview
 from onereward.annotate.project import pause, project_of
 from onereward.annotate.work import (
@@ -29,22 +29,21 @@ from onereward.people.database import Database
 from onereward.people.persons import SESSION_SECONDS, Clock, Entry, Person, Persons, Role, UnknownPersonError
 from onereward.people.pictures import Pictures
 from onereward.people.tables import CLAIMS
-from onereward.web.pages import HEADERS, Pages
+from onereward.web.bodies import PathId
+from onereward.web.entrance import add_entrance
+from onereward.web.images import IMAGE_ROUTE, Images
+from onereward.web.pages import HEADERS, Pages, pages_of
 from onereward.web.rates import Rates
-from onereward.web.sessions import (
-    Gate,
-    csrf_of,
-    end_session,
-    session_of,
-    signed_in,
-    start_session,
-    stranger,
-)
+from onereward.web.sessions import Gate, gate_of, signed_in
 from onereward.web.shell import Refusal, new_app, plain, problems, refusal
 
 _MOST_BYTES = 2**18
 """Of a request: a vote has some hundred."""
-_IMAGE_HEADERS = {"Cache-Control": "private, max-age=86400, immutable"}
+_STILL_READ = (
+    "this person is erased, but another program reads the database, whose files have the bytes of the name until that "
+    "has ended: try again then; the server does it when it is started, too"
+)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +54,8 @@ class _Rooms:
     pictures: Pictures
     persons: Persons
     work: Work
-    pages: Pages
+    images: Images
     clock: Clock
-    url: str | None
-    title: str
-
-    def page(self, template: str, request: Request, person: Person | None = None) -> HTMLResponse:
-        """A page, with what its script needs to know of who reads it."""
-        session = session_of(request)
-        return self.pages.render(
-            template,
-            csrf="" if person is None or session is None else csrf_of(session),
-            role="" if person is None else person.role,
-            person="" if person is None else person.id,
-            project=self.title,
-        )
-
-    def link(self, request: Request, person: str, token: str) -> shown.Link:
-        """Somebody's link."""
-        home = str(request.base_url) if self.url is None else self.url
-        return shown.Link(id=person, link=f"{home.rstrip('/')}/enter#{token}")
 
     def entry(self, person: str) -> Entry:
         """A person as an admin sees them; UnknownPersonError if there is nobody of that id."""
@@ -99,55 +80,25 @@ async def _rooms_of(request: Request) -> _Rooms:
 
 
 Rooms = Annotated[_Rooms, Depends(_rooms_of)]
-Anybody = Annotated[Person, Depends(signed_in())]
 Annotator = Annotated[Person, Depends(signed_in(Role.ANNOTATOR))]
 Admin = Annotated[Person, Depends(signed_in(Role.ADMIN))]
 
 _routes = APIRouter(responses=problems(400, 401, 422, 429))
 
 
-@_routes.get("/", include_in_schema=False)
-async def start() -> RedirectResponse:
-    """Who has lost the way is shown in."""
-    return RedirectResponse("/enter", 303)
-
-
-@_routes.get("/enter", include_in_schema=False)
-async def enter_page(request: Request, rooms: Rooms) -> HTMLResponse:
-    """Turns a link's token into a session."""
-    return rooms.page("enter.html", request)
+add_entrance(_routes, {Role.ANNOTATOR: "/work", Role.ADMIN: "/admin"})
 
 
 @_routes.get("/work", include_in_schema=False)
-async def work_page(request: Request, rooms: Rooms, who: Annotator) -> HTMLResponse:
+async def work_page(request: Request, who: Annotator) -> HTMLResponse:
     """Where an annotator works."""
-    return rooms.page("work.html", request, who)
+    return pages_of(request).page("work.html", request, who)
 
 
 @_routes.get("/admin", include_in_schema=False)
-async def admin_page(request: Request, rooms: Rooms, who: Admin) -> HTMLResponse:
+async def admin_page(request: Request, who: Admin) -> HTMLResponse:
     """Where an admin looks after the project."""
-    return rooms.page("admin.html", request, who)
-
-
-@_routes.post("/api/session", dependencies=[Depends(stranger)])
-def sign_in(request: Request, response: Response, rooms: Rooms, body: bodies.SignIn) -> shown.SignedIn:
-    """Begin a session by the token of a link."""
-    found = rooms.persons.sign_in(body.token)
-    if found is None:
-        raise HTTPException(401, "this link is not valid, or no longer: ask for a new one")
-    person, session = found
-    start_session(request, response, session, SESSION_SECONDS)
-    return shown.SignedIn(role=person.role)
-
-
-@_routes.delete("/api/session", status_code=204)
-def sign_out(request: Request, response: Response, rooms: Rooms, who: Anybody) -> None:
-    """End this session."""
-    session = session_of(request)
-    assert session is not None
-    rooms.persons.sign_out(session)
-    end_session(response)
+    return pages_of(request).page("admin.html", request, who)
 
 
 @_routes.get("/api/assignments")
@@ -186,16 +137,12 @@ def answer(rooms: Rooms, who: Annotator, body: bodies.Answer) -> shown.Accepted:
     return shown.Accepted(state=state, progress=shown.ProgressShown.of(rooms.work.progress(who.id)))
 
 
-@_routes.get(
-    "/api/images/{image}",
-    response_class=Response,
-    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}, **problems(404)},
-)
+@_routes.get("/api/images/{image}", **IMAGE_ROUTE)
 def read_image(rooms: Rooms, who: Annotator, image: PathId) -> Response:
     """A picture of what this person was given."""
     if not rooms.work.may_see(who.id, image):
         raise HTTPException(404, "there is no such picture")
-    return Response(rooms.pictures.path(image).read_bytes(), media_type="image/png", headers=_IMAGE_HEADERS)
+    return rooms.images.answer(rooms.pictures.path(image))
 
 
 @_routes.put("/api/settings", status_code=204)
@@ -214,7 +161,7 @@ def read_summary(rooms: Rooms, who: Admin) -> shown.Summary:
 def add_person(request: Request, rooms: Rooms, who: Admin, body: bodies.NewPerson) -> shown.Link:
     """Let somebody in."""
     person, token = rooms.persons.make(body.name, body.role)
-    return rooms.link(request, person, token)
+    return _link(request, person, token)
 
 
 @_routes.post("/api/admin/people/{person}/link", responses=problems(404, 409))
@@ -222,7 +169,7 @@ def renew_link(request: Request, rooms: Rooms, who: Admin, person: PathId) -> sh
     """Give somebody another link; the old one and their sessions end."""
     if rooms.entry(person).withdrawn_at is not None:
         raise ConflictError("this person was withdrawn: add them anew")
-    return rooms.link(request, person, rooms.persons.new_link(person))
+    return _link(request, person, rooms.persons.new_link(person))
 
 
 @_routes.post("/api/admin/people/{person}/withdraw", status_code=204, responses=problems(404, 409))
@@ -232,13 +179,17 @@ def withdraw(rooms: Rooms, who: Admin, person: PathId, body: bodies.Withdrawal |
     rooms.work.withdraw(person, drop=body is not None and body.drop)
 
 
-@_routes.post("/api/admin/people/{person}/erase", status_code=204, responses=problems(404, 409))
+@_routes.post("/api/admin/people/{person}/erase", status_code=204, responses=problems(404, 409, 503))
 def erase(rooms: Rooms, who: Admin, person: PathId) -> None:
     """Forget who somebody was; they are withdrawn, if they were not yet."""
     _not_oneself(who, person)
     if rooms.entry(person).withdrawn_at is None:
         rooms.work.withdraw(person, drop=False)
-    rooms.persons.erase(person)
+    try:
+        rooms.persons.erase(person)
+    except OSError as error:
+        logger.warning("%s", error)
+        raise HTTPException(503, _STILL_READ) from error
 
 
 @_routes.post("/api/admin/pause", status_code=204)
@@ -269,17 +220,9 @@ def create_app(
     """
     with database.reading() as connection:
         project_of(connection)
-    pages = Pages(files("onereward.annotate") / "pages")
-    rooms = _Rooms(
-        database=database,
-        pictures=pictures,
-        persons=Persons(database, clock),
-        work=Work(database, clock),
-        pages=pages,
-        clock=clock,
-        url=url,
-        title=title,
-    )
+    pages = Pages(files("onereward.annotate") / "pages", title=title)
+    persons = Persons(database, clock)
+    work = Work(database, clock)
     app = new_app(
         _routes,
         description="Votes of people on candidates.",
@@ -287,6 +230,7 @@ def create_app(
         local_only=False,
         headers=HEADERS,
         show=pages.show,
+        begin=database.forget_deleted,
         refusals=[
             (UnknownAssignmentError, refusal(404)),
             (UnknownPersonError, refusal(404)),
@@ -296,9 +240,15 @@ def create_app(
         ],
     )
     pages.mount(app)
-    app.state.rooms = rooms
-    app.state.gate = Gate(rooms.persons, visitors=visitors, strangers=strangers)
+    app.state.rooms = _Rooms(
+        database=database, pictures=pictures, persons=persons, work=work, images=Images(), clock=clock
+    )
+    app.state.gate = Gate(persons, seconds=SESSION_SECONDS, url=url, visitors=visitors, strangers=strangers)
     return app
+
+
+def _link(request: Request, person: str, token: str) -> shown.Link:
+    return shown.Link(id=person, link=gate_of(request).link(request, token))
 
 
 def _too_soon(_request: Request, error: Exception) -> Refusal:

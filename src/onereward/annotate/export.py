@@ -2,13 +2,16 @@
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
 
 from onereward.annotate.consensus import Weighting, weighed
 from onereward.annotate.database import CastVote, VoteDatabase
 from onereward.annotate.pairing import Pairing
+from onereward.people.tables import ITEMS, PEOPLE, VOTES
 from onereward.seeds import python_generator
 from onereward.store.shards import Folder, Manifest, run_stage
 from onereward.terms import DIMENSIONS, Candidate, Preference, Triplet, Vote
@@ -24,6 +27,29 @@ class ExportConfig:
     weighting: Weighting
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """The preferences that were written, and on how many choices (triplet and dimension) the votes settle nothing."""
+
+    manifest: Manifest
+    undecided: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncounted:
+    """Items that want more answers, and votes (one a dimension) that no export takes.
+
+    Those are on items whose answers are known (`gold`), second ones on the same item (`repeats`), those that came when
+    somebody else had got the item (`late`), and those of people whose answers are not counted (`dropped`).
+    """
+
+    unfinished: int
+    gold: int
+    repeats: int
+    late: int
+    dropped: int
+
+
 def export_preferences(
     database: VoteDatabase,
     pairing: Pairing,
@@ -33,7 +59,7 @@ def export_preferences(
     ties: bool = False,
     all_pairs: bool = False,
     weighting: Weighting = Weighting.EACH,
-) -> Manifest:
+) -> Exported:
     """Write the preferences of all votes on the pairing's candidates, in the order of triplets, dimensions, voters.
 
     With `ties` a skip becomes a tie between two of the candidates, always the same two. With `all_pairs` the best also
@@ -46,7 +72,8 @@ def export_preferences(
         raise ValueError("the database has no votes on these candidates: collect some, or pass their --candidates")
     voters = tuple(sorted({answer.vote.voter for answer in answers}))
     of_triplet: dict[str, list[CastVote]] = defaultdict(list)
-    for answer in weighed(answers, weighting, _candidates_of(pairing, weighting)):
+    votes = weighed(answers, weighting, _candidates_of(pairing, weighting))
+    for answer in votes:
         of_triplet[answer.vote.triplet_id].append(answer)
 
     config = ExportConfig(voters=voters, ties=ties, all_pairs=all_pairs, weighting=weighting)
@@ -58,7 +85,7 @@ def export_preferences(
             for preference in _preferences_of(triplet, candidates, of_triplet[triplet.id], config)
         ]
 
-    return run_stage(
+    manifest = run_stage(
         output,
         kind=Preference,
         stage="annotate",
@@ -68,6 +95,25 @@ def export_preferences(
         make_shard=make_shard,
         progress=progress,
     )
+    return Exported(manifest=manifest, undecided=len(_choices(answers) - _choices(votes)))
+
+
+def uncounted(database: VoteDatabase, candidates: str) -> Uncounted:
+    """What no export has of the candidates of that fingerprint; a corrected vote counts once."""
+    which = VOTES.c.purpose, PEOPLE.c.dropped, VOTES.c.triplet_id, VOTES.c.dimension, VOTES.c.voter
+    votes = (
+        sa.select(*which).join(PEOPLE, PEOPLE.c.id == VOTES.c.voter).where(VOTES.c.candidates == candidates).distinct()
+    )
+    unfinished = sa.select(sa.func.count()).where(ITEMS.c.candidates == candidates, ITEMS.c.open)
+    with database.reading() as connection:
+        found = Counter("dropped" if row.dropped else row.purpose for row in connection.execute(votes))
+        return Uncounted(
+            unfinished=connection.execute(unfinished).scalar_one(),
+            gold=found["gold"],
+            repeats=found["repeat"],
+            late=found["late"],
+            dropped=found["dropped"],
+        )
 
 
 def latest_answers(answers: Sequence[CastVote]) -> list[CastVote]:
@@ -75,6 +121,10 @@ def latest_answers(answers: Sequence[CastVote]) -> list[CastVote]:
     return list(
         {(answer.vote.triplet_id, answer.vote.dimension, answer.vote.voter): answer for answer in answers}.values()
     )
+
+
+def _choices(answers: Sequence[CastVote]) -> set[tuple[str, str]]:
+    return {(answer.vote.triplet_id, answer.vote.dimension.value) for answer in answers}
 
 
 def _preferences_of(

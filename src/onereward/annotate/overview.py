@@ -42,7 +42,7 @@ class HeldRow:
 
     assignment: str
     person: str
-    item: int
+    triplet_id: str
     since: float
     leased_until: float
 
@@ -165,13 +165,20 @@ def _alike(votes: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
 
 def _held(connection: sa.Connection) -> Iterable[HeldRow]:
     query = (
-        sa.select(CLAIMS.c.id, CLAIMS.c.person, CLAIMS.c.item, CLAIMS.c.at, SLOTS.c.leased_until)
+        sa.select(
+            CLAIMS.c.id.label("assignment"),
+            CLAIMS.c.person,
+            ITEMS.c.triplet_id,
+            CLAIMS.c.at.label("since"),
+            SLOTS.c.leased_until,
+        )
         .join(SLOTS, SLOTS.c.claim == CLAIMS.c.id)
+        .join(ITEMS, ITEMS.c.id == CLAIMS.c.item)
         .where(SLOTS.c.done_at.is_(None))
         .order_by(SLOTS.c.leased_until)
     )
-    for row in connection.execute(query):
-        yield HeldRow(assignment=row.id, person=row.person, item=row.item, since=row.at, leased_until=row.leased_until)
+    for row in connection.execute(query).mappings():
+        yield HeldRow(**row)
 
 
 def _agreement(votes: Sequence[Mapping[str, Any]]) -> Iterable[AgreementRow]:

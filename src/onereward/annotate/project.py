@@ -1,5 +1,6 @@
 """A project: triplets with their candidates as items that people vote on, and how often each is wanted."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -89,11 +90,13 @@ def import_items(
     """Set the project up and return how many items were new; run again it goes on where it was stopped.
 
     `gold` has known answers by triplet id; such an item is no work, everybody may be asked about it. Raises ValueError
-    for another project or a study in the database, and for gold of a triplet that there is not.
+    for another project or a study in the database, for gold of an item that was imported without it or with another
+    (it may have been answered since), and for gold of a triplet that there is not.
     """
     gold = gold or {}
     with database.writing() as connection:
         _begin(connection, Project(config=config, fingerprints=pairing.fingerprints), clock())
+        _refuse_new_gold(connection, pairing.fingerprints["candidates"], gold)
     added, seen = 0, set()
     for index in range(len(pairing)):
         shard = pairing.shard(index)
@@ -103,10 +106,9 @@ def import_items(
         # Pictures take long: they are written before the transaction, while people go on answering.
         items = [_written(pictures, triplet, candidates, gold.get(triplet.id)) for triplet, candidates in new]
         with database.writing() as connection:
-            for item in items:
-                _add(connection, pictures, pairing.fingerprints["candidates"], config, item)
-            if items:
-                append(connection, "items", None, clock(), triplets=[item.triplet.id for item in items])
+            numbers = [_add(connection, pictures, pairing.fingerprints["candidates"], config, item) for item in items]
+            if numbers:
+                append(connection, "items", None, clock(), items=contents_of(connection, since=numbers[0]))
         added += len(items)
         progress(1)
     if missing := sorted(set(gold) - seen):
@@ -115,11 +117,29 @@ def import_items(
 
 
 def project_of(connection: sa.Connection) -> Project:
-    """The project; ValueError if nothing was imported."""
+    """The project; ValueError if nothing was imported, and for a study."""
     kept = setting(connection, _PROJECT)
     if kept is None:
+        refuse_study(connection)
         raise ValueError("nothing to annotate in this database: run `onereward annotate import` first")
     return Project(config=ProjectConfig(**kept["config"]), fingerprints=kept["fingerprints"])
+
+
+def contents_of(connection: sa.Connection, since: int = 0) -> dict[str, str]:
+    """SHA-256 of each item from that id on, as it was imported, with its pictures (their own SHA-256); by id."""
+    pictures: dict[int, list[list[object]]] = {}
+    for picture in connection.execute(sa.select(PICTURES).where(PICTURES.c.item >= since)):
+        pictures.setdefault(picture.item, []).append(list(picture))
+    columns = [column for column in ITEMS.c if column is not ITEMS.c.open]
+    rows = connection.execute(sa.select(*columns).where(ITEMS.c.id >= since))
+    lines = {row.id: json.dumps([list(row), sorted(pictures.get(row.id, []))]) for row in rows}
+    return {str(item): hashlib.sha256(line.encode()).hexdigest() for item, line in lines.items()}
+
+
+def refuse_study(connection: sa.Connection) -> None:
+    """Raise ValueError if the database is a user study's."""
+    if setting(connection, _PROJECT) is None and connection.execute(sa.select(PICTURES.c.id).limit(1)).first():
+        raise ValueError("the database holds a user study: name another --database, or use `onereward study`")
 
 
 def is_paused(connection: sa.Connection) -> bool:
@@ -146,8 +166,7 @@ def _begin(connection: sa.Connection, project: Project, at: float) -> None:
     kept = setting(connection, _PROJECT)
     wanted = {"config": asdict(project.config), "fingerprints": dict(project.fingerprints)}
     if kept is None:
-        if connection.execute(sa.select(PICTURES.c.id).limit(1)).first() is not None:
-            raise ValueError("the database holds a user study already: name another --database")
+        refuse_study(connection)
         keep_setting(connection, _PROJECT, wanted)
         append(connection, "project", None, at, **wanted)
     elif kept != wanted:
@@ -157,6 +176,17 @@ def _begin(connection: sa.Connection, project: Project, at: float) -> None:
         raise ValueError(
             f"the database holds a project with another {', '.join(changed)}: name another --database, or repeat "
             "the settings and folders that it was made with"
+        )
+
+
+def _refuse_new_gold(connection: sa.Connection, candidates: str, gold: Mapping[str, Gold]) -> None:
+    query = sa.select(ITEMS.c.triplet_id, ITEMS.c.gold).where(ITEMS.c.candidates == candidates)
+    known = {row.triplet_id: json.loads(row.gold or "null") for row in connection.execute(query)}
+    wanted = json.loads(json.dumps(gold))  # as it is kept
+    if new := sorted(triplet for triplet in wanted.keys() & known.keys() if known[triplet] != wanted[triplet]):
+        raise ValueError(
+            f"other gold answers for {', '.join(new[:5])} than at the first import, since which people may have voted: "
+            "import into another --database"
         )
 
 
@@ -184,7 +214,7 @@ def _written(pictures: Pictures, triplet: Triplet, candidates: Sequence[Candidat
     )
 
 
-def _add(connection: sa.Connection, pictures: Pictures, candidates: str, config: ProjectConfig, item: _Item) -> None:
+def _add(connection: sa.Connection, pictures: Pictures, candidates: str, config: ProjectConfig, item: _Item) -> int:
     number = (connection.execute(sa.select(sa.func.max(ITEMS.c.id))).scalar() or 0) + 1
     pictures.enter(connection, number, [item.source, item.mask, *item.options.values()])
     row = {
@@ -203,6 +233,7 @@ def _add(connection: sa.Connection, pictures: Pictures, candidates: str, config:
     if item.gold is None:
         slots = [{"item": number, "replicate": each, "purpose": "work"} for each in range(config.annotators)]
         connection.execute(SLOTS.insert(), slots)
+    return number
 
 
 def _check_gold(triplet: Triplet, candidates: Sequence[Candidate], gold: Gold) -> None:

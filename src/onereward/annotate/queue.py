@@ -6,6 +6,7 @@ too late get a slot of their own, for that person alone.
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from onereward.seeds import python_generator
 WORK, GOLD, REPEAT, LATE = "work", "gold", "repeat", "late"
 """What a slot, and a vote, is for; only votes of work are ever exported."""
 
+_FORESEEN = 2000
 _FREE = {"person": None, "claim": None, "leased_until": None, "done_at": None}
 
 
@@ -32,17 +34,40 @@ class Slot:
 
 def next_slot(connection: sa.Connection, person: str, config: ProjectConfig, at: float) -> Slot | None:
     """What the person gets now; which purpose is drawn from who they are and how much they had."""
-    had = connection.execute(sa.select(sa.func.count()).where(CLAIMS.c.person == person)).scalar_one()
-    drawn = python_generator(config.seed, person, had, "purpose").random()
-    if drawn < config.gold:
+    purpose = _purpose(config, person, _count(connection, CLAIMS.c.person == person))
+    if purpose == GOLD:
         item = _gold_item(connection, person)
         if item is not None:
             return _own_slot(connection, person, item, GOLD)
-    elif drawn < config.gold + config.repeats:
+    elif purpose == REPEAT:
         item = _item_to_repeat(connection, person, config.repeat_after)
         if item is not None:
             return _own_slot(connection, person, item, REPEAT)
     return _takeable_slot(connection, person, at)
+
+
+def still_to_come(connection: sa.Connection, person: str, config: ProjectConfig) -> int:
+    """How many items the person gets from now on, if nobody else takes any: gold and repeats are counted with the rest.
+
+    Each is one less once it was given, whatever it is for, so that the count does not tell. It looks as far ahead as
+    `_FORESEEN` claims; what is left by then is taken for work.
+    """
+    mine = SLOTS.c.person == person
+    had, work = _count(connection, CLAIMS.c.person == person), still_open(connection, person)
+    gold = _count(connection, ITEMS.c.gold.is_not(None), ~_had(person)) if config.gold else 0
+    own, again = (_count(connection, mine, SLOTS.c.purpose == purpose) for purpose in (WORK, REPEAT))
+    repeats = own - config.repeat_after - again  # below 0 by as many as must come before the next repeat
+    for claim in range(_FORESEEN):
+        purpose = _purpose(config, person, had + claim)
+        if purpose == GOLD and gold > 0:
+            gold -= 1
+        elif purpose == REPEAT and repeats > 0:
+            repeats -= 1
+        elif work > 0:
+            work, repeats = work - 1, repeats + 1
+        else:
+            return claim
+    return _FORESEEN + work
 
 
 def note_late(connection: sa.Connection, claim: "sa.Row[Any]", at: float) -> None:
@@ -137,15 +162,34 @@ def _gold_item(connection: sa.Connection, person: str) -> int | None:
 
 
 def _item_to_repeat(connection: sa.Connection, person: str, after: int) -> int | None:
-    """The person's oldest answered item with so many after it that has not been repeated."""
+    """The person's oldest answered item with so many after it, those held among them, that has not been repeated."""
     again = SLOTS.alias()
     repeated = sa.exists().where(again.c.item == SLOTS.c.item, again.c.person == person, again.c.purpose == REPEAT)
-    done = SLOTS.c.person == person, SLOTS.c.purpose == WORK, SLOTS.c.done_at.is_not(None)
-    early = sa.select(SLOTS.c.id).where(*done).order_by(SLOTS.c.done_at.desc(), SLOTS.c.id.desc()).offset(after)
+    mine = SLOTS.c.person == person, SLOTS.c.purpose == WORK
+    last_first = SLOTS.c.done_at.is_not(None), SLOTS.c.done_at.desc(), SLOTS.c.id.desc()
+    early = sa.select(SLOTS.c.id).where(*mine).order_by(*last_first).offset(after)
     query = (
-        sa.select(SLOTS.c.item).where(SLOTS.c.id.in_(early), ~repeated).order_by(SLOTS.c.done_at, SLOTS.c.id).limit(1)
+        sa.select(SLOTS.c.item)
+        .where(SLOTS.c.id.in_(early), SLOTS.c.done_at.is_not(None), ~repeated)
+        .order_by(SLOTS.c.done_at, SLOTS.c.id)
+        .limit(1)
     )
     return connection.execute(query).scalar_one_or_none()
+
+
+def _purpose(config: ProjectConfig, person: str, had: int) -> str:
+    """What a person's next item is for, after so many claims, if there is one for that."""
+    drawn = _share(config.seed, person, had)
+    return GOLD if drawn < config.gold else REPEAT if drawn < config.gold + config.repeats else WORK
+
+
+@lru_cache(maxsize=2**17)
+def _share(seed: int, person: str, had: int) -> float:
+    return python_generator(seed, person, had, "purpose").random()
+
+
+def _count(connection: sa.Connection, *conditions: "sa.ColumnElement[bool]") -> int:
+    return int(connection.execute(sa.select(sa.func.count()).where(*conditions)).scalar_one())
 
 
 def _drawn(indices: list[int], seed: int, person: str, item: int, purpose: str) -> list[int]:

@@ -28,12 +28,6 @@ QUESTIONS = {
 }
 
 
-class SignedIn(BaseModel):
-    """Who the link is for."""
-
-    role: Role
-
-
 class DimensionAsked(BaseModel):
     """A dimension as a person is asked about it."""
 
@@ -223,7 +217,7 @@ class AgreementShown(BaseModel):
 
 
 class LeaseShown(BaseModel):
-    """An item in somebody's hands, heard of last at `since`."""
+    """An item (the id of its triplet) in somebody's hands since `since`."""
 
     assignment: str
     name: str | None
@@ -275,7 +269,7 @@ class Summary(BaseModel):
                 LeaseShown(
                     assignment=row.assignment,
                     name=names.get(row.person),
-                    item=str(row.item),
+                    item=row.triplet_id,
                     since=row.since,
                     until=row.leased_until,
                 )

@@ -33,7 +33,13 @@ def write_votes(path: Path, votes: Sequence[Vote]) -> None:
 def read_votes(path: Path) -> list[Vote]:
     """The votes of a .jsonl file; only triplet, dimension, best and worst are needed. ValueError names a bad line."""
     votes = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: strings may hold other ends of lines
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             votes.append(_vote(row))

@@ -28,7 +28,19 @@ from onereward.annotate.answers import (
     last_answers,
 )
 from onereward.annotate.project import ProjectConfig, is_paused, project_of
-from onereward.annotate.queue import GOLD, LATE, REPEAT, WORK, free, next_slot, note_late, order_of, settle, still_open
+from onereward.annotate.queue import (
+    GOLD,
+    LATE,
+    REPEAT,
+    WORK,
+    free,
+    next_slot,
+    note_late,
+    order_of,
+    settle,
+    still_open,
+    still_to_come,
+)
 from onereward.people.database import Database
 from onereward.people.events import append
 from onereward.people.persons import Clock, Persons, new_id
@@ -113,7 +125,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A person's: answered, still to be had, and the median seconds of the last answers."""
+    """A person's: answered, held or still to be had, and the median seconds of the last answers."""
 
     done: int
     remaining: int
@@ -213,16 +225,14 @@ class Work:
     def progress(self, person: str) -> Progress:
         """How far the person has come."""
         mine = SLOTS.c.person == person
-        # A held item counts as one to come only if it was one before, or the count would tell gold and repeats.
-        held = sa.func.sum(sa.case((sa.and_(SLOTS.c.done_at.is_(None), SLOTS.c.purpose == WORK), 1), else_=0))
-        query = sa.select(sa.func.count(SLOTS.c.done_at).label("done"), held.label("held")).where(mine)
+        query = sa.select(sa.func.count(SLOTS.c.done_at).label("done"), sa.func.count().label("all")).where(mine)
         last = sa.select(SLOTS.c.claim).where(mine, SLOTS.c.done_at.is_not(None)).order_by(SLOTS.c.done_at.desc())
         with self._database.reading() as connection:
             count = connection.execute(query).one()
             claims = connection.execute(last.limit(_PACE)).scalars().all()
             paces = sa.select(sa.func.max(VOTES.c.seconds)).where(VOTES.c.claim.in_(claims)).group_by(VOTES.c.claim)
             seconds = list(connection.execute(paces).scalars())
-            remaining = (count.held or 0) + still_open(connection, person)
+            remaining = count.all - count.done + still_to_come(connection, person, self._config(connection))
         return Progress(done=count.done, remaining=remaining, seconds_an_item=median(seconds) if seconds else None)
 
     def may_see(self, person: str, picture: str) -> bool:

@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onereward.cli import annotate_serve
-from onereward.cli.people import add_database, add_people, images_of, show_link, show_people
+from onereward.cli.people import (
+    add_backup,
+    add_database,
+    add_people,
+    add_verify,
+    example,
+    images_of,
+    run_backup,
+    run_people,
+    run_verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onereward.annotate.database import CastVote
+    from onereward.annotate.export import Uncounted
     from onereward.annotate.voting import SkipShare
 
 HELP = "collect votes on candidates and export them as preferences"
@@ -28,23 +38,33 @@ onereward annotate export --input triplets --candidates candidates \\
 """
 
 _ROLES = ("annotator", "admin")
+_HOST = "votes.example.org"
+_FOLDERS = "--input triplets --candidates candidates"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-verb a thing to do with a database of votes."""
     names = "oracle|import|people|serve|export|verify|backup"
     ways = parser.add_subparsers(dest="way", required=True, metavar=names)
-    _add_oracle(ways.add_parser("oracle", description="Let the toy world's oracle vote, then export the preferences."))
-    _add_import(ways.add_parser("import", description="Put triplets and candidates before people."))
-    add_people(ways, _ROLES)
-    annotate_serve.add_arguments(ways.add_parser("serve", description="Answer people's browsers."))
-    _add_export(ways.add_parser("export", description="Write the preferences in the votes."))
-    verify = ways.add_parser("verify", description="Check that nothing in the log of events or the votes was altered.")
-    add_database(verify)
-    verify.add_argument("--expect", metavar="HASH", help="a hash that was printed before, which must be in the log")
-    backup = ways.add_parser("backup", description="Copy a database in use, with its pictures.")
-    add_database(backup, images=True)
-    backup.add_argument("--output", required=True, metavar="FOLDER", help="new folder to write to")
+    described = {
+        "oracle": ("Let the toy world's oracle vote, then export the preferences.", f"{_FOLDERS} --output preferences"),
+        "import": ("Put triplets and candidates before people.", f"{_FOLDERS} --annotators 3"),
+        "serve": ("Answer people's browsers.", f"--url https://{_HOST}"),
+        "export": ("Write the preferences in the votes.", f"{_FOLDERS} --output preferences --weighting majority"),
+        "verify": ("Check that nothing in the log of events, the votes or the pictures was altered.", ""),
+        "backup": ("Copy a database in use, with its pictures.", "--output backup"),
+    }
+    sub = {}
+    for way, (description, words) in described.items():
+        command = " ".join(filter(None, (f"onereward annotate {way} --database votes.sqlite", words)))
+        sub[way] = ways.add_parser(way, description=description, epilog=example(command))
+    add_people(ways, "annotate", _ROLES, _HOST, "votes.sqlite")
+    _add_oracle(sub["oracle"])
+    _add_import(sub["import"])
+    annotate_serve.add_arguments(sub["serve"])
+    _add_export(sub["export"])
+    add_verify(sub["verify"])
+    add_backup(sub["backup"])
 
 
 def run(args: argparse.Namespace) -> None:
@@ -129,80 +149,64 @@ def _import(args: argparse.Namespace) -> None:
     pairing, pictures = Pairing(args.input, args.candidates), Pictures(images_of(args))
     with Database(args.database) as database, track(len(pairing), "import") as advance:
         added = import_items(database, pictures, pairing, config, time.time, gold, advance)
-    print(json.dumps({"items": added}) if args.json else f"{added} new items in {args.database}")
+    print(json.dumps({"items": added}) if args.json else f"{added} new items to vote on")
 
 
 def _people(args: argparse.Namespace) -> None:
+    from onereward.annotate.project import project_of
     from onereward.annotate.work import Work
     from onereward.people.database import Database
-    from onereward.people.persons import Persons, Role
 
     with Database(args.database, create=False) as database:
-        persons = Persons(database)
-        if args.people_way == "list":
-            show_people(args, persons.all())
-        elif args.people_way == "add":
-            show_link(args, *persons.make(args.name, Role(args.role)))
-        elif args.people_way == "link":
-            show_link(args, args.person, persons.new_link(args.person))
-        elif args.people_way == "withdraw":
-            Work(database).withdraw(args.person, drop=args.drop)
-        else:
-            Work(database).withdraw(args.person, drop=False)
-            persons.erase(args.person)
+        with database.reading() as connection:
+            project_of(connection)  # a study has people of other roles
+        run_people(args, database, Work(database).withdraw)
 
 
 def _verify(args: argparse.Namespace) -> None:
     from onereward.annotate.audit import audit
-    from onereward.people.database import Database
 
-    with Database(args.database, create=False) as database, database.reading() as connection:
-        found = audit(connection, expected=args.expect)
-    text = f"{found.events} events, nothing altered; keep this hash to check again later: {found.head}"
-    print(json.dumps(vars(found)) if args.json else text)
+    run_verify(args, audit)
 
 
 def _backup(args: argparse.Namespace) -> None:
-    from onereward.people.backup import back_up
+    from onereward.annotate.audit import audit
 
-    found = back_up(args.database, images_of(args), Path(args.output))
-    text = f"{args.output} has a copy with {found.events} events, the last {found.head}"
-    print(json.dumps({"output": args.output, **vars(found)}) if args.json else text)
+    run_backup(args, audit)
 
 
 def _export(args: argparse.Namespace) -> None:
     from onereward.annotate.consensus import Weighting
     from onereward.annotate.database import VoteDatabase
-    from onereward.annotate.export import export_preferences, latest_answers
+    from onereward.annotate.export import export_preferences, latest_answers, uncounted
     from onereward.annotate.pairing import Pairing
+    from onereward.annotate.votes_file import write_votes
     from onereward.annotate.voting import collect_votes, skip_shares
     from onereward.runtime.track import track
     from onereward.toy.oracle import ToyOracle
 
     pairing = Pairing(args.input, args.candidates)
+    candidates = pairing.fingerprints["candidates"]
     more = {} if args.way == "oracle" else {"all_pairs": args.all_pairs, "weighting": Weighting(args.weighting)}
     with VoteDatabase(args.database, create=args.way == "oracle") as database:
         if args.way == "oracle":
             with track(len(pairing), "vote") as advance:
                 collect_votes(database, pairing, ToyOracle(), advance)
         with track(len(pairing), "export") as advance:
-            manifest = export_preferences(database, pairing, args.output, advance, ties=args.ties, **more)
-        answers = latest_answers(database.answers(pairing.fingerprints["candidates"]))
+            exported = export_preferences(database, pairing, args.output, advance, ties=args.ties, **more)
+        answers, others = latest_answers(database.answers(candidates)), uncounted(database, candidates)
     if args.way == "export" and args.votes is not None:
-        _write_votes(args.votes, answers)
-    shares = skip_shares(answers)
+        write_votes(Path(args.votes), [answer.vote for answer in answers])
+    shares, preferences = skip_shares(answers), exported.manifest.rows
     if args.json:
         cells = [{**asdict(cell), "share": cell.share} for cell in shares]
-        print(json.dumps({"output": args.output, "preferences": manifest.rows, "skips": cells}))
-    else:
-        _print_skips(shares)
-        print(f"{manifest.rows} preferences in {args.output}")
-
-
-def _write_votes(file: str, answers: "Sequence[CastVote]") -> None:
-    from onereward.annotate.votes_file import write_votes
-
-    write_votes(Path(file), [answer.vote for answer in answers])
+        left_out = {"undecided": exported.undecided, **asdict(others)}
+        print(json.dumps({"output": args.output, "preferences": preferences, "skips": cells, **left_out}))
+        return
+    _print_skips(shares)
+    print(f"{preferences} preferences in {args.output}")
+    if args.way == "export":
+        _print_left_out(args, exported.undecided, others)
 
 
 def _print_skips(shares: "Sequence[SkipShare]") -> None:
@@ -217,3 +221,14 @@ def _print_skips(shares: "Sequence[SkipShare]") -> None:
     for cell in shares:
         table.add_row(cell.task, cell.dimension, str(cell.votes), f"{cell.share:.0%}")
     Console().print(table)
+
+
+def _print_left_out(args: argparse.Namespace, undecided: int, others: "Uncounted") -> None:
+    if args.weighting != "each":
+        print(f"left out: {undecided} choices on which the votes settle nothing")
+    print(
+        f"left out: {others.gold} votes on items whose answers are known, {others.repeats} second ones of the same "
+        f"person, {others.late} that came too late, {others.dropped} of people whose answers are not counted"
+    )
+    counted = "; the votes on them so far are counted" if others.unfinished else ""
+    print(f"{others.unfinished} items are not finished{counted}")

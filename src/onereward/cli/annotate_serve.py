@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from onereward.cli.people import add_database, images_of
+from onereward.cli.people import add_database, images_of, web_address
 from onereward.cli.serve import missing_extra
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for any free one (default: %(default)s)")
     parser.add_argument(
-        "--url", metavar="URL", help="where people reach it, such as https://votes.example.org behind a proxy"
+        "--url",
+        type=web_address,
+        metavar="URL",
+        help="where people reach it, such as https://votes.example.org behind a proxy",
     )
 
 

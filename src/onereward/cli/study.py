@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onereward.cli import study_new, study_plan
-from onereward.cli.people import add_database, add_people, images_of, show_link, show_people
+from onereward.cli.people import (
+    add_backup,
+    add_database,
+    add_people,
+    add_url,
+    add_verify,
+    example,
+    images_of,
+    run_backup,
+    run_people,
+    run_verify,
+    web_address,
+)
 from onereward.cli.serve import missing_extra
 
 if TYPE_CHECKING:
@@ -26,42 +38,57 @@ onereward study plan --half-width 0.2 --variances 0.2 0.3 0.6 --items 100
 """
 
 _ROLES = ("participant", "admin")
+_HOST = "study.example.org"
+_WAYS = {
+    "new": (
+        "Set a study up and freeze it: pictures, blocks, plan of analysis.",
+        "--input triplets --system ours=candidates --system base=other --compare ours base",
+    ),
+    "rules": ("Show the exclusion rules; change them before the first answer.", "--set failed_checks=2"),
+    "open": ("Make one link by which anybody can take part; an earlier one ends.", f"--url https://{_HOST}"),
+    "serve": ("Answer participants' browsers.", f"--url https://{_HOST}"),
+    "status": ("How far the study is, in counts; nothing of what was answered.", ""),
+    "verify": (
+        "Check that nothing in the log of events, the answers, the frozen plan or the pictures was altered.",
+        "",
+    ),
+    "close": ("Take no more answers, for good: only then are there results.", ""),
+    "analyse": ("Write the tables and figures of a closed study, by the plan that was frozen.", "--output tables"),
+    "backup": ("Copy a database in use, with its pictures.", "--output backup"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-verb a thing to do with a study."""
     names = "new|rules|people|open|serve|status|close|analyse|plan|verify|backup"
     ways = parser.add_subparsers(dest="way", required=True, metavar=names)
-    study_new.add_arguments(
-        ways.add_parser("new", description="Set a study up and freeze it: pictures, blocks, plan of analysis.")
+    sub = {}
+    for way, (description, words) in _WAYS.items():
+        command = " ".join(filter(None, (f"onereward study {way} --database study.sqlite", words)))
+        sub[way] = ways.add_parser(way, description=description, epilog=example(command))
+    study_new.add_arguments(sub["new"])
+    _add_rules(sub["rules"])
+    add_people(ways, "study", _ROLES, _HOST, "study.sqlite")
+    add_database(sub["open"])
+    add_url(sub["open"], _HOST)
+    _add_serve(sub["serve"])
+    for way in ("status", "close", "analyse"):
+        add_database(sub[way])
+    add_verify(sub["verify"])
+    add_backup(sub["backup"])
+    sub["close"].add_argument("--anyway", action="store_true", help="although pages are not answered")
+    sub["analyse"].add_argument(
+        "--output", required=True, metavar="FOLDER", help="folder to write to, new or with an earlier analysis"
     )
-    rules = ways.add_parser("rules", description="Show the exclusion rules; change them before the first answer.")
-    add_database(rules)
-    rules.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another value of a rule")
-    add_people(ways, _ROLES)
-    opened = ways.add_parser("open", description="Make one link by which anybody can take part; an earlier one ends.")
-    add_database(opened)
-    opened.add_argument("--url", default="http://127.0.0.1:8000", help="where people reach the server")
-    _add_serve(ways.add_parser("serve", description="Answer participants' browsers."))
-    for way, description in {
-        "status": "How far the study is, in counts; nothing of what was answered.",
-        "verify": "Check that nothing in the log of events, the answers or the frozen plan was altered.",
-        "close": "Take no more answers, for good: only then are there results.",
-        "analyse": "Write the tables and figures of a closed study, by the plan that was frozen.",
-        "backup": "Copy a database in use, with its pictures.",
-    }.items():
-        sub = ways.add_parser(way, description=description)
-        add_database(sub, images=way == "backup")
-        if way == "verify":
-            sub.add_argument(
-                "--expect", metavar="HASH", help="a hash that was printed before, which must be in the log"
-            )
-        if way == "close":
-            sub.add_argument("--anyway", action="store_true", help="although pages are not answered")
-        if way in ("analyse", "backup"):
-            sub.add_argument("--output", required=True, metavar="FOLDER", help="folder to write to")
     study_plan.add_arguments(
-        ways.add_parser("plan", description="How many ratings an interval of a wanted width needs.")
+        ways.add_parser(
+            "plan",
+            description="How many ratings an interval of a wanted width needs.",
+            epilog=example(
+                "onereward study plan --half-width 0.2 --variances 0.2 0.3 0.6 --items 100",
+                "onereward study plan --half-width 0.05 --pilot study.sqlite --answers 3",
+            ),
+        )
     )
 
 
@@ -83,12 +110,19 @@ def run(args: argparse.Namespace) -> None:
     ways[args.way](args)
 
 
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    add_database(parser)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help=f"another value of {study_new.rule_fields()}"
+    )
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_database(parser, images=True)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for any free one (default: %(default)s)")
     parser.add_argument(
-        "--url", metavar="URL", help="where people reach it, such as https://study.example.org behind a proxy"
+        "--url", type=web_address, metavar="URL", help=f"where people reach it, such as https://{_HOST} behind a proxy"
     )
 
 
@@ -100,34 +134,29 @@ def _serve(args: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise missing_extra(error, "web") from error
     from onereward.people.pictures import Pictures
+    from onereward.study.project import study_of
 
     with _database(args) as database, bound(args.host, args.port) as listener:
         pictures = Pictures(images_of(args))
         with database.reading() as connection:
+            study_of(connection)
             pictures.require(connection)
         app = create_app(database, pictures, url=args.url)
         listener.listen()
         url = args.url or url_of(listener)
-        print(json.dumps({"url": url}) if args.json else f"listening on {url}", flush=True)
+        admins = "`onereward study people add NAME --role admin` prints a link to the page of counts"
+        print(json.dumps({"url": url}) if args.json else f"listening on {url}\n{admins}", flush=True)
         serve(app, listener)
 
 
 def _people(args: argparse.Namespace) -> None:
-    from onereward.people.persons import Persons, Role
     from onereward.study.collecting import Collecting
+    from onereward.study.project import study_of
 
     with _database(args) as database:
-        persons = Persons(database)
-        if args.people_way == "list":
-            show_people(args, persons.all())
-        elif args.people_way == "add":
-            show_link(args, *persons.make(args.name, Role(args.role)))
-        elif args.people_way == "link":
-            show_link(args, args.person, persons.new_link(args.person))
-        elif args.people_way == "withdraw":
-            Collecting(database).withdraw(args.person, drop=args.drop)
-        else:
-            Collecting(database).erase(args.person)
+        with database.reading() as connection:
+            study_of(connection)  # an annotation project has people of other roles
+        run_people(args, database, Collecting(database).withdraw)
 
 
 def _open(args: argparse.Namespace) -> None:
@@ -139,7 +168,7 @@ def _open(args: argparse.Namespace) -> None:
     token = secrets.token_urlsafe(24)
     with _database(args) as database:
         open_to_all(database, token, time.time)
-    link = f"{args.url.rstrip('/')}/join#{token}"
+    link = f"{args.url}/join#{token}"
     print(json.dumps({"link": link}) if args.json else link)
 
 
@@ -169,9 +198,12 @@ def _status(args: argparse.Namespace) -> None:
         print(json.dumps(vars(status)))
         return
     print(
-        f"{'closed' if status.closed else 'open'}: {status.answers} of {status.wanted} pages answered\n"
-        f"{status.finished} of {status.blocks} blocks finished, {status.claimed} taken\n"
-        f"{status.participants} participants, {status.consented} agreed to take part, {status.withdrawn} have left"
+        f"the study is {'closed' if status.closed else 'open'}\n"
+        f"pages: {status.answers} of {status.wanted} answered\n"
+        f"places, each one participant's block of pages: {status.blocks}, of which {status.claimed} are taken and "
+        f"{status.finished} finished\n"
+        f"people with a link: {status.participants}, of whom {status.consented} have agreed to take part; "
+        f"{status.withdrawn} have left"
     )
 
 
@@ -187,7 +219,7 @@ def _close(args: argparse.Namespace) -> None:
 
 def _analyse(args: argparse.Namespace) -> None:
     from onereward.study.closing import results_of
-    from onereward.study.tables import write_study
+    from onereward.study.tables import counted, write_study
 
     with _database(args) as database:
         analysis = results_of(database)
@@ -195,24 +227,19 @@ def _analyse(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({"output": args.output, "left_out": len(analysis.left_out)}))
     else:
-        print(f"{analysis.results.participants} participants, {len(analysis.left_out)} left out: {page}")
+        print(f"{counted(analysis.results.participants)}, {len(analysis.left_out)} left out: {page}")
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from onereward.study.closing import audit
+    from onereward.study.audit import audit
 
-    with _database(args) as database, database.reading() as connection:
-        found = audit(connection, expected=args.expect)
-    text = f"{found.events} events, nothing altered; keep this hash to check again later: {found.head}"
-    print(json.dumps(vars(found)) if args.json else text)
+    run_verify(args, audit)
 
 
 def _backup(args: argparse.Namespace) -> None:
-    from onereward.people.backup import back_up
+    from onereward.study.audit import audit
 
-    found = back_up(args.database, images_of(args), Path(args.output))
-    text = f"{args.output} has a copy with {found.events} events, the last {found.head}"
-    print(json.dumps({"output": args.output, **vars(found)}) if args.json else text)
+    run_backup(args, audit)
 
 
 def _database(args: argparse.Namespace) -> "Database":

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ _NUMBERS = {
     "practice": ("--practice", "items that everybody sees first and that are not counted"),
     "check_every": ("--check-every", "pages with one attention check among them, 0 for none"),
     "break_every": ("--break-every", "pages between breaks, 0 for none"),
+    "lapse_hours": ("--lapse-hours", "after which who has not come back loses the place to the next; 0 for never"),
     "seed": ("--seed", "of blocks, orders, sides and checks"),
 }
 
@@ -34,13 +36,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only-compare", action="store_true", help="no ratings of single outputs")
     add_database(parser, images=True)
-    parser.add_argument("--title", metavar="TEXT", help="what participants read above every page; name no system")
-    parser.add_argument("--consent", metavar="FILE", help="text that participants agree to, with empty lines between")
     parser.add_argument(
-        "--rule", action="append", default=[], metavar="FIELD=VALUE", help="another value of an exclusion rule"
+        "--title",
+        metavar="TEXT",
+        help=f"what participants read above every page; name no system (default: {_of('title')})",
+    )
+    parser.add_argument(
+        "--consent",
+        metavar="FILE",
+        help="text that participants agree to, with empty lines between (default: one that ships)",
+    )
+    parser.add_argument(
+        "--rule", action="append", default=[], metavar="FIELD=VALUE", help=f"another value of {rule_fields()}"
     )
     for field, (flag, text) in _NUMBERS.items():
-        parser.add_argument(flag, dest=field, type=int, metavar="N", help=text)
+        parser.add_argument(flag, dest=field, type=int, metavar="N", help=f"{text} (default: {_of(field)})")
+
+
+def rule_fields() -> str:
+    """The exclusion rules with their defaults, as a help names them."""
+    from onereward.study.exclusion import ExclusionRules
+
+    return "an exclusion rule; defaults: " + ", ".join(
+        f"{name}={rule}" for name, rule in asdict(ExclusionRules()).items()
+    )
+
+
+def _of(field: str) -> object:
+    """A setting's default."""
+    from onereward.study.project import StudyConfig
+
+    return StudyConfig.__dataclass_fields__[field].default
 
 
 def run(args: argparse.Namespace) -> None:
@@ -53,19 +79,23 @@ def run(args: argparse.Namespace) -> None:
     from onereward.runtime.track import track
     from onereward.store.shards import read_manifest
     from onereward.study.analysis import AnalysisPlan
+    from onereward.study.design import count_blocks
     from onereward.study.exclusion import ExclusionRules
     from onereward.study.project import new_study
 
     systems = named(args.system, "--system", "NAME=FOLDER of candidates")
     config = _config(args, tuple(systems))
-    rules = with_settings(ExclusionRules(), args.rule)
+    rules = with_settings(ExclusionRules(), args.rule, option="--rule")
     plan = AnalysisPlan(main=args.main or config.systems[0], rules=rules, seed=config.seed)
-    pictures, shards = Pictures(images_of(args)), len(read_manifest(args.input).shards)
-    with Database(args.database) as database, track(shards, "import") as advance:
+    pictures, manifest = Pictures(images_of(args)), read_manifest(args.input)
+    items = manifest.rows - config.practice
+    if items >= config.items_a_block:  # too few are refused by name; too many answers before any picture is written
+        count_blocks(items, config.answers, config.items_a_block)
+    with Database(args.database) as database, track(len(manifest.shards), "import") as advance:
         blocks = new_study(
             database, pictures, args.input, systems, config, plan, time.time, index=args.index, progress=advance
         )
-    text = f"{blocks} blocks in {args.database}: so many participants are needed"
+    text = f"the study wants {blocks} participants, each for one block of pages"
     print(json.dumps({"blocks": blocks}) if args.json else text)
 
 
@@ -74,10 +104,19 @@ def _config(args: argparse.Namespace, systems: tuple[str, ...]) -> "StudyConfig"
 
     given = {field: getattr(args, field) for field in (*_NUMBERS, "title")}
     if args.consent is not None:
-        given["consent"] = Path(args.consent).read_text(encoding="utf-8").strip()
+        given["consent"] = _text_of(Path(args.consent))
     return StudyConfig(
         systems=systems,
         comparisons=tuple((first, second) for first, second in args.compare),
         rates=not args.only_compare,
         **{field: value for field, value in given.items() if value is not None},
     )
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"got --consent {file}, which is no text in UTF-8 ({error.reason}): save it as UTF-8"
+        ) from error

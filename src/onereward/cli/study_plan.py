@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from onereward.cli.people import place
+
 if TYPE_CHECKING:
     from onereward.study.plan import Components, StudySize
 
@@ -15,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--half-width", type=float, required=True, metavar="X", help="of the interval: 0.05 for a rate, 0.2 for a score"
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--pilot", metavar="FILE", help="database of a closed study like it")
+    source.add_argument("--pilot", type=place, metavar="FILE", help="database of a closed study like it")
     source.add_argument(
         "--variances",
         type=float,
@@ -66,4 +68,9 @@ def _components(args: argparse.Namespace) -> "Iterator[tuple[str, Components]]":
         yield "as given", Components(participants=people, items=items, ratings=ratings)
         return
     with Database(args.pilot, create=False) as database:
-        yield from pilot_of(database)
+        cells = pilot_of(database)
+    if not cells:
+        raise ValueError(
+            f"{args.pilot} has not the answers of two people about two items of any kind: plan from --variances"
+        )
+    yield from cells

@@ -39,23 +39,27 @@ class Database:
     """A context manager that closes its connections. Threads and processes may share a file.
 
     `place` is a path (SQLite) or a database URL. Raises ValueError for another kind of URL, if `create` is false and no
-    file is there, or if the file is no such database; OSError if a driver is missing or a server does not answer.
+    file is there, if the file is no such database, or one of a newer version of this package; OSError if a driver is
+    missing or a server does not answer.
     """
 
     def __init__(self, place: str, *, create: bool = True) -> None:
         url = _url(place)
         if url.get_backend_name() == "sqlite" and url.database:
             if not create and not Path(url.database).exists():
-                raise ValueError(f"no vote database at {place}: pass the --database that votes were collected in")
+                raise ValueError(f"there is no database at {place}: `annotate import` and `study new` make one")
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         self.place = place
         self._engine = _engine(url)
         self._turn = threading.Lock()  # whoever waits to write keeps no connection from those who read
         try:
             if not create and not _has_votes(url):
-                raise ValueError(f"{place} is not a vote database: pass the --database that votes were collected in")
+                raise ValueError(f"{url!r} is no database of votes or of a study: name another --database")
             with self.writing() as connection:
                 _migrate(connection)
+        except ValueError:
+            self._engine.dispose()
+            raise
         except sa.exc.DBAPIError as error:
             self._engine.dispose()
             if url.get_backend_name() != "sqlite":
@@ -63,7 +67,8 @@ class Database:
             if not any(words in str(error) for words in _UNUSABLE):
                 raise
             raise ValueError(
-                f"cannot use {place} as a vote database ({error.orig}): pass another --database, or mend that file"
+                f"cannot use {place} as a database of votes or of a study ({error.orig}): name another --database, or "
+                "mend that file"
             ) from error
 
     def __enter__(self) -> Self:
@@ -87,7 +92,13 @@ class Database:
         engine = sa.create_engine(self._engine.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
         with self._turn, engine.connect() as connection:
             if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("VACUUM FULL personal")
+                connection.exec_driver_sql(f"SET lock_timeout = {_FORGET_MS}")
+                try:
+                    connection.exec_driver_sql("VACUUM FULL personal")
+                except sa.exc.DBAPIError as error:
+                    raise OSError(
+                        "the table of names still has what was deleted, since another program reads it: try again"
+                    ) from error
                 return
             connection.exec_driver_sql(f"PRAGMA busy_timeout={_FORGET_MS}")
             if connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]:
@@ -152,11 +163,17 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def _migrate(connection: sa.Connection) -> None:
-    """Bring the schema to the newest revision inside the caller's transaction."""
+    """Bring the schema to the newest revision inside the caller's transaction; ValueError if it is beyond that."""
     with as_file(files("onereward.people") / "migrations") as folder:
         script = ScriptDirectory(str(folder))
         context = MigrationContext.configure(connection)
-        pending = list(script.iterate_revisions("head", context.get_current_revision() or "base"))
+        current = context.get_current_revision()
+        if current not in (None, *(revision.revision for revision in script.walk_revisions())):
+            raise ValueError(
+                f"the database was made by a newer version of onereward (schema {current}; this one knows "
+                f"{script.get_current_head()} at most): pip install --upgrade onereward; nothing was changed"
+            )
+        pending = list(script.iterate_revisions("head", current or "base"))
         with Operations.context(context):
             for revision in reversed(pending):
                 revision.module.upgrade()

@@ -61,6 +61,15 @@ class Pictures:
         if known is not None and not self.path(known).exists():
             raise ValueError(f"{self._folder} has not the pictures of this database: pass their --images folder")
 
+    def check(self, connection: sa.Connection) -> None:
+        """Raise ValueError unless each picture that the database names is, to the byte, the file that was kept."""
+        for row in connection.execute(sa.select(PICTURES.c.id, PICTURES.c.content)):
+            path = self.path(row.id)
+            if not path.exists():
+                raise ValueError(f"{path} is missing: pass the --images folder of this database")
+            if hashlib.sha256(path.read_bytes()).hexdigest() != row.content:
+                raise ValueError(f"{path} is not the picture that was kept there: it was altered")
+
     def path(self, picture: str) -> Path:
         """Where a picture's file lies; the id must be one that the database has, never what a browser sent."""
         return self._folder / picture[:2] / f"{picture}.png"

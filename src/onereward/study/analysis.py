@@ -26,6 +26,8 @@ ALL = "all"
 BETTER = "better"
 """In `criterion`: which of two outputs is better."""
 
+_NAMED = 3  # participants in an error
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -137,10 +139,15 @@ class Analysis:
 
 
 def analyse(collected: Collected, plan: AnalysisPlan) -> Analysis:
-    """All figures of a closed study, with and without exclusions. Raises ValueError when nobody's answers are left."""
+    """All figures of a closed study, with and without exclusions; there may be none with them.
+
+    Raises ValueError, saying who is not counted and why, where there are no answers at all.
+    """
     exclusion = exclude(collected, plan.rules)
-    if not exclusion.kept.ratings and not exclusion.kept.comparisons:
-        raise ValueError(f"no answers are left to analyse: {len(exclusion.left_out)} participants were left out")
+    if not collected.ratings and not collected.comparisons:
+        why = "".join(f"; {row.participant}: {', '.join(row.reasons)}" for row in exclusion.left_out[:_NAMED])
+        more = f"; and {len(exclusion.left_out) - _NAMED} more" if len(exclusion.left_out) > _NAMED else ""
+        raise ValueError(f"there are no answers to analyse{why}{more}")
     return Analysis(
         plan=plan,
         plan_sha256=digest(plan),

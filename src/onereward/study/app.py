@@ -8,33 +8,26 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from onereward.people.database import Database
 from onereward.people.persons import SESSION_SECONDS, Clock, Person, Persons, Role
 from onereward.people.pictures import Pictures
 from onereward.study import bodies
-from onereward.study.bodies import PathId
-from onereward.study.closing import OpenStudyError, results_of, status_of
+from onereward.study.closing import results_of, status_of
 from onereward.study.collecting import ClosedError, Collecting, ConflictError, Stage, UnknownTrialError
 from onereward.study.criteria import Kind
 from onereward.study.project import Outline, StudyConfig, outline_of, study_of
-from onereward.web.pages import HEADERS, Pages
+from onereward.web.bodies import PathId, Token
+from onereward.web.entrance import add_entrance
+from onereward.web.images import IMAGE_ROUTE, Images
+from onereward.web.pages import HEADERS, Pages, pages_of
 from onereward.web.rates import Rates
-from onereward.web.sessions import (
-    Gate,
-    csrf_of,
-    end_session,
-    session_of,
-    signed_in,
-    start_session,
-    stranger,
-)
-from onereward.web.shell import new_app, problems, refusal
+from onereward.web.sessions import Gate, end_session, gate_of, signed_in, stranger
+from onereward.web.shell import new_app, plain, problems, refusal
 
 _MOST_BYTES = 2**16
 """Of a request: an answer has some hundred."""
-_IMAGE_HEADERS = {"Cache-Control": "private, max-age=86400, immutable"}
 _SECONDS_A_PAGE = {True: 25, False: 12}
 """What a participant is told to expect, for ratings and for comparisons."""
 
@@ -47,21 +40,9 @@ class _Rooms:
     pictures: Pictures
     persons: Persons
     collecting: Collecting
-    pages: Pages
+    images: Images
     config: StudyConfig
     told: Mapping[str, Any]
-    url: str | None
-
-    def page(self, template: str, request: Request, person: Person | None = None, **more: Any) -> HTMLResponse:
-        """A page, with what its script needs to know of who reads it."""
-        session = session_of(request)
-        return self.pages.render(
-            template,
-            csrf="" if person is None or session is None else csrf_of(session),
-            person="" if person is None else person.id,
-            title=self.config.title,
-            **more,
-        )
 
     def place(self, person: Person) -> bodies.PlaceShown:
         """Where somebody is, as JSON."""
@@ -80,80 +61,54 @@ Admin = Annotated[Person, Depends(signed_in(Role.ADMIN))]
 _routes = APIRouter(responses=problems(400, 401, 422, 429))
 
 
-@_routes.get("/", include_in_schema=False)
-async def start() -> RedirectResponse:
-    """Who has lost the way is shown in."""
-    return RedirectResponse("/enter", 303)
-
-
-@_routes.get("/enter", include_in_schema=False)
-async def enter_page(request: Request, rooms: Rooms) -> HTMLResponse:
-    """Turns a link's token into a session."""
-    return rooms.page("enter.html", request)
+add_entrance(_routes, {Role.PARTICIPANT: "/study", Role.ADMIN: "/status"})
 
 
 @_routes.get("/join", include_in_schema=False)
-async def join_page(request: Request, rooms: Rooms) -> HTMLResponse:
-    """Asks a stranger who has the open link for their consent."""
-    return rooms.page("consent.html", request, joins=True, consent=rooms.config.consent.split("\n\n"))
+def join_page(request: Request, rooms: Rooms) -> HTMLResponse:
+    """Asks a stranger who has the open link for their consent, if there is still a place for them."""
+    stage = rooms.collecting.stage_of_newcomers()
+    if stage in _ENDS:
+        return _end(request, stage)
+    return _consent(request, rooms)
 
 
 @_routes.get("/study", include_in_schema=False)
 def study_page(request: Request, rooms: Rooms, who: Participant) -> HTMLResponse:
     """Where a participant is."""
-    place = rooms.collecting.place(who.id)
-    if place.stage is Stage.CONSENT:
-        return rooms.page("consent.html", request, who, joins=False, consent=rooms.config.consent.split("\n\n"))
-    if place.stage in _ENDS:
-        heading, text = _ENDS[place.stage]
-        return rooms.page("end.html", request, heading=heading, text=text, finished=place.stage is Stage.FINISHED)
-    template = "instructions.html" if place.stage is Stage.INSTRUCTIONS else "work.html"
-    return rooms.page(template, request, who, **rooms.told)
+    stage = rooms.collecting.place(who.id).stage
+    if stage in _ENDS:
+        return _end(request, stage)
+    if stage is Stage.CONSENT:
+        return _consent(request, rooms, who)
+    template = "instructions.html" if stage is Stage.INSTRUCTIONS else "work.html"
+    return pages_of(request).page(template, request, who, **rooms.told)
 
 
 @_routes.get("/left", include_in_schema=False)
-async def left_page(request: Request, rooms: Rooms) -> HTMLResponse:
+async def left_page(request: Request) -> HTMLResponse:
     """Where somebody goes who has left the study."""
     text = ["Your link does not work any more.", "Thank you for the time that you have given."]
-    return rooms.page("end.html", request, heading="You have left the study", text=text, finished=False)
+    return pages_of(request).page("end.html", request, heading="You have left the study", text=text, finished=False)
 
 
 @_routes.get("/status", include_in_schema=False)
 def status_page(request: Request, rooms: Rooms, who: Admin) -> HTMLResponse:
     """How far the study is; what was answered is for the command line, once it is closed."""
-    return rooms.page("status.html", request, who, status=status_of(rooms.database))
-
-
-@_routes.post("/api/session", dependencies=[Depends(stranger)])
-def sign_in(request: Request, response: Response, rooms: Rooms, body: bodies.Token) -> bodies.SignedIn:
-    """Begin a session by the token of a link."""
-    found = rooms.persons.sign_in(body.token)
-    if found is None:
-        raise HTTPException(401, "this link is not valid, or no longer")
-    person, session = found
-    start_session(request, response, session, SESSION_SECONDS)
-    return bodies.SignedIn(role=person.role)
-
-
-@_routes.delete("/api/session", status_code=204)
-def sign_out(request: Request, response: Response, rooms: Rooms, who: Annotated[Person, Depends(signed_in())]) -> None:
-    """End this session."""
-    session = session_of(request)
-    assert session is not None
-    rooms.persons.sign_out(session)
-    end_session(response)
+    return pages_of(request).page("status.html", request, who, status=status_of(rooms.database))
 
 
 @_routes.post("/api/join", dependencies=[Depends(stranger)], responses=problems(409, 410))
-def join(request: Request, response: Response, rooms: Rooms, body: bodies.Token) -> bodies.Joined:
+def join(request: Request, response: Response, rooms: Rooms, body: Token) -> bodies.Joined:
     """Agree to take part, by the study's open link: a new participant, signed in, and their own link."""
     own = rooms.collecting.join(body.token)
     if own is None:
         raise HTTPException(401, "this link is not valid, or no longer")
     found = rooms.persons.sign_in(own)
     assert found is not None
-    start_session(request, response, found[1], SESSION_SECONDS)
-    return bodies.Joined(link=f"{rooms.url or str(request.base_url).rstrip('/')}/enter#{own}")
+    gate = gate_of(request)
+    gate.start_session(request, response, found[1])
+    return bodies.Joined(link=gate.link(request, own))
 
 
 @_routes.get("/api/place")
@@ -194,24 +149,24 @@ def withdraw(response: Response, rooms: Rooms, who: Participant, body: bodies.Wi
     end_session(response)
 
 
-@_routes.get(
-    "/api/images/{image}",
-    response_class=Response,
-    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}, **problems(404)},
-)
+@_routes.get("/api/images/{image}", **IMAGE_ROUTE)
 def read_image(rooms: Rooms, who: Participant, image: PathId) -> Response:
     """A picture of what this person is shown; every one is read and sent in the same way."""
     if not rooms.collecting.may_see(who.id, image):
         raise HTTPException(404, "there is no such picture")
-    return Response(rooms.pictures.path(image).read_bytes(), media_type="image/png", headers=_IMAGE_HEADERS)
+    return rooms.images.answer(rooms.pictures.path(image))
 
 
 @_routes.get(
     "/api/results", response_class=Response, responses={200: {"content": {"application/json": {}}}, **problems(409)}
 )
 def read_results(rooms: Rooms, who: Admin) -> Response:
-    """All figures, once the study is closed."""
-    return Response(results_of(rooms.database).to_json(), media_type="application/json")
+    """All figures, once the study is closed, if there are answers and they are what the log of events has."""
+    try:
+        found = results_of(rooms.database)
+    except ValueError as error:
+        raise HTTPException(409, plain(error)) from error
+    return Response(found.to_json(), media_type="application/json")
 
 
 def create_app(
@@ -229,16 +184,16 @@ def create_app(
     """
     with database.reading() as connection:
         config, outline = study_of(connection).config, outline_of(connection)
-    pages = Pages(files("onereward.study") / "pages")
+    pages = Pages(files("onereward.study") / "pages", title=config.title)
+    persons = Persons(database, clock)
     rooms = _Rooms(
         database=database,
         pictures=pictures,
-        persons=Persons(database, clock),
+        persons=persons,
         collecting=Collecting(database, clock),
-        pages=pages,
+        images=Images(),
         config=config,
         told=_told(config, outline),
-        url=None if url is None else url.rstrip("/"),
     )
     app = new_app(
         _routes,
@@ -247,17 +202,30 @@ def create_app(
         local_only=False,
         headers=HEADERS,
         show=pages.show,
+        begin=database.forget_deleted,
         refusals=[
             (UnknownTrialError, refusal(404)),
             (ConflictError, refusal(409)),
-            (OpenStudyError, refusal(409)),
             (ClosedError, refusal(410)),
         ],
     )
     pages.mount(app)
     app.state.rooms = rooms
-    app.state.gate = Gate(rooms.persons, visitors=visitors, strangers=strangers)
+    app.state.gate = Gate(persons, seconds=SESSION_SECONDS, url=url, visitors=visitors, strangers=strangers)
     return app
+
+
+def _consent(request: Request, rooms: _Rooms, who: Person | None = None) -> HTMLResponse:
+    """What somebody agrees to: a participant, or a stranger who becomes one by it."""
+    consent = rooms.config.consent.split("\n\n")
+    return pages_of(request).page("consent.html", request, who, joins=who is None, consent=consent)
+
+
+def _end(request: Request, stage: Stage) -> HTMLResponse:
+    """A page from which nothing goes on."""
+    heading, text = _ENDS[stage]
+    finished = stage is Stage.FINISHED
+    return pages_of(request).page("end.html", request, heading=heading, text=text, finished=finished)
 
 
 _ENDS: dict[Stage, tuple[str, list[str]]] = {

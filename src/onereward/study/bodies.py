@@ -1,31 +1,14 @@
 """What goes over the wire: what a request may say, as the types that check it, and what it is answered."""
 
-import re
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
-from onereward.people.persons import Role
 from onereward.study.analysis import BETTER
 from onereward.study.collecting import Place, Stage, State, Submission, Trial
 from onereward.study.criteria import Criterion, Kind, SubTask
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-def _known_form(value: str) -> str:
-    if not _ID.fullmatch(value):
-        raise HTTPException(404, "there is no such thing")
-    return value
-
-
-def _no_words(value: object) -> object:
-    """Numbers are not sent as words, as pydantic would take them."""
-    if isinstance(value, str | bool):
-        raise ValueError("expected a number")
-    return value
+from onereward.web.bodies import NO_WORDS, Body, Id, Seconds, Uuid
 
 
 def _no_number(value: object) -> object:
@@ -34,57 +17,34 @@ def _no_number(value: object) -> object:
     return value
 
 
-PathId = Annotated[str, AfterValidator(_known_form)]
-"""An id in a path; what cannot be one is answered as one that is not there."""
-
-_Uuid = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"),
-    Field(description="A UUID that the client draws; sent again, it means the same request."),
-]
-_Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
-_Value = Annotated[int, BeforeValidator(_no_words), Field(ge=-1, le=5)]
+_Value = Annotated[int, Field(ge=-1, le=5), NO_WORDS]
 _Flag = Annotated[bool, BeforeValidator(_no_number)]
 
 
-class _Body(BaseModel):
-    """Nothing but what is asked for."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Token(_Body):
-    """The token of a link."""
-
-    token: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
-
-
-class Answer(_Body):
+class Answer(Body):
     """An answer to all that is asked about a trial."""
 
-    uuid: _Uuid
-    trial: _Id
-    seconds: Annotated[float, BeforeValidator(_no_words), Field(ge=0, le=1e9, allow_inf_nan=False)]
+    uuid: Uuid
+    trial: Id
+    seconds: Seconds
     """How long it was looked at."""
-    values: Annotated[dict[_Name, _Value], Field(min_length=1, max_length=len(Criterion))]
+    values: Annotated[
+        dict[_Name, _Value],
+        # Of a name's pattern alone, the schema would let others be anything.
+        Field(min_length=1, max_length=len(Criterion), json_schema_extra={"additionalProperties": False}),
+    ]
 
     def submission(self) -> Submission:
         """The same as the room knows it."""
         return Submission(uuid=UUID(self.uuid), trial=self.trial, seconds=self.seconds, values=self.values)
 
 
-class Withdrawal(_Body):
+class Withdrawal(Body):
     """How somebody leaves."""
 
     drop: _Flag = False
     """Their answers are not used."""
-
-
-class SignedIn(BaseModel):
-    """Who the link is for."""
-
-    role: Role
 
 
 class Joined(BaseModel):

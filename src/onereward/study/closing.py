@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from onereward.people.audit import events_of
 from onereward.people.database import Database
-from onereward.people.events import Verified, append, verify
+from onereward.people.events import append
 from onereward.people.persons import Clock, Role
 from onereward.people.settings import keep_setting, setting
 from onereward.people.tables import (
-    EVENTS,
     PEOPLE,
     STUDY_ANSWERS,
     STUDY_BLOCKS,
@@ -21,11 +21,12 @@ from onereward.people.tables import (
     STUDY_TRIALS,
 )
 from onereward.study.analysis import BETTER, Analysis, analyse
-from onereward.study.collecting import CHECK, WORK
+from onereward.study.audit import audit
 from onereward.study.criteria import Criterion, Kind, subtask_of
 from onereward.study.plan import Components, components_of
-from onereward.study.project import CLOSED_AT, frozen_study, study_of
+from onereward.study.project import CLOSED_AT, study_of
 from onereward.study.ratings import AttentionCheck, Collected, Comparison, Rating
+from onereward.study.trials import CHECK, WORK
 from onereward.terms import Task
 
 _YES_FROM = 3  # an attention check that asks for more than this on a scale asks for yes
@@ -116,21 +117,25 @@ def close(database: Database, clock: Clock, *, anyway: bool = False) -> None:
 
 
 def results_of(database: Database) -> Analysis:
-    """The analysis that was planned, of a closed study whose events hold.
+    """The analysis that was planned, of a closed study whose log of events holds.
 
     Raises OpenStudyError before it is closed; ValueError where anything was altered, and without answers.
     """
     with database.reading() as connection:
         _require_closed(connection)
-        verify(connection)
-        plan, collected = frozen_study(connection).plan, collected_of(connection)
+        audit(connection)
+        plan, collected = study_of(connection).plan, collected_of(connection)
     return analyse(collected, plan)
 
 
 def pilot_of(database: Database) -> list[tuple[str, Components]]:
-    """What made the answers of a closed study differ, by cell: the main system's ratings, or its comparisons."""
+    """What made the answers of a closed study differ, by cell: the main system's ratings, or its comparisons.
+
+    A cell with answers of one participant, or about one item, is left out: nothing can be said of it.
+    """
     with database.reading() as connection:
         _require_closed(connection)
+        audit(connection)
         main, collected = study_of(connection).plan.main, collected_of(connection)
     cells: dict[str, list[tuple[float, str, str]]] = {}
     for rating in collected.ratings:
@@ -142,15 +147,10 @@ def pilot_of(database: Database) -> list[tuple[str, Components]]:
         if sign is not None:
             name = f"{pair.subtask.group}, {BETTER}"
             cells.setdefault(name, []).append((sign * pair.value, pair.participant, pair.item))
-    return [(name, components_of(*map(list, zip(*rows, strict=True)))) for name, rows in cells.items()]
-
-
-def audit(connection: sa.Connection, *, expected: str | None = None) -> Verified:
-    """Check the chain of events, and that plan and answers are what it says; ValueError where they are not."""
-    found = verify(connection, expected=expected)
-    frozen_study(connection)
-    collected_of(connection)
-    return found
+    columns = {name: list(map(list, zip(*rows, strict=True))) for name, rows in cells.items()}
+    return [
+        (name, components_of(*found)) for name, found in columns.items() if all(len(set(ids)) > 1 for ids in found[1:])
+    ]
 
 
 def _require_closed(connection: sa.Connection) -> None:
@@ -160,7 +160,7 @@ def _require_closed(connection: sa.Connection) -> None:
 
 
 def collected_of(connection: sa.Connection) -> Collected:
-    """All answers that count; ValueError where an answer is not the one that the chain of events has."""
+    """All answers that count."""
     pages = _pages(connection)
     ratings, comparisons, checks = [], [], []
     for page in pages:
@@ -171,14 +171,18 @@ def collected_of(connection: sa.Connection) -> Collected:
         else:
             comparisons.append(_comparison(page))
     return Collected(
-        ratings=tuple(ratings), comparisons=tuple(comparisons), checks=tuple(checks), assigned=_assigned(connection)
+        ratings=tuple(ratings),
+        comparisons=tuple(comparisons),
+        checks=tuple(checks),
+        assigned=_assigned(connection),
+        dropped=_dropped(connection),
     )
 
 
 def _pages(connection: sa.Connection) -> list[_Page]:
     """The answered pages of blocks, and attention checks, of everybody who is not dropped."""
     systems = dict(connection.execute(sa.select(STUDY_OUTPUTS.c.picture, STUDY_OUTPUTS.c.system)).all())
-    answers, logged = _answers(connection), _logged(connection)
+    answers = _answers(connection)
     query = (
         sa.select(STUDY_TRIALS, STUDY_ITEMS.c.task, STUDY_ITEMS.c.prompt, STUDY_BLOCKS.c.id.label("block"))
         .join(STUDY_ITEMS, STUDY_ITEMS.c.id == STUDY_TRIALS.c.item)
@@ -190,8 +194,6 @@ def _pages(connection: sa.Connection) -> list[_Page]:
     pages = []
     for row in connection.execute(query):
         values, seconds = answers[row.id]
-        if logged.get(row.id) != values:
-            raise ValueError(f"the answer to page {row.id} is not what the log of events says: it was altered")
         pages.append(
             _Page(
                 person=row.person,
@@ -217,24 +219,34 @@ def _answers(connection: sa.Connection) -> dict[str, tuple[dict[str, int], float
     return found
 
 
-def _logged(connection: sa.Connection) -> dict[str, dict[str, int]]:
-    """The same values by the chain of events."""
-    bodies = connection.execute(sa.select(EVENTS.c.body).where(EVENTS.c.kind == "answer")).scalars()
-    events = [json.loads(body) for body in bodies]
-    return {event["trial"]: event["values"] for event in events if "trial" in event}
-
-
 def _assigned(connection: sa.Connection) -> dict[str, int]:
-    """How many pages each participant who is not dropped was given, by the order of blocks."""
+    """How many pages each participant who is not dropped has, by the order of blocks.
+
+    What somebody who has left did not answer is not theirs any more: it was given to another.
+    """
     query = (
         sa.select(STUDY_TRIALS.c.person, sa.func.count())
         .join(STUDY_BLOCKS, STUDY_BLOCKS.c.person == STUDY_TRIALS.c.person)
         .join(PEOPLE, PEOPLE.c.id == STUDY_TRIALS.c.person)
         .where(STUDY_TRIALS.c.purpose == WORK, ~PEOPLE.c.dropped)
+        .where(sa.or_(STUDY_TRIALS.c.answered_at.is_not(None), PEOPLE.c.withdrawn_at.is_(None)))
         .group_by(STUDY_TRIALS.c.person, STUDY_BLOCKS.c.id)
         .order_by(STUDY_BLOCKS.c.id)
     )
     return dict(connection.execute(query).all())
+
+
+def _dropped(connection: sa.Connection) -> dict[str, str]:
+    """Why answers of somebody who began a block are not counted."""
+    closed = setting(connection, CLOSED_AT)
+    query = sa.select(PEOPLE.c.id).join(STUDY_BLOCKS, STUDY_BLOCKS.c.person == PEOPLE.c.id).where(PEOPLE.c.dropped)
+    held = set(connection.execute(query).scalars())
+    why: dict[str, str] = {}
+    for event in events_of(connection, "withdrawal"):
+        if event.body["drop"] and event.person in held:
+            late = ", after the study was closed" if closed is not None and event.at > closed else ""
+            why.setdefault(str(event.person), f"left, and asked that no answer is used{late}")
+    return why
 
 
 def _rating(page: _Page, criterion: Criterion, value: int) -> Rating:

@@ -1,7 +1,8 @@
 """What a participant does: agree, read, practise, take a block, answer it, leave.
 
 Which step somebody is at follows from what is in the database, so that their link goes on at the same place on any
-device. Whoever changes something is alone in doing so (see `Database.writing`), and it is committed before the reply;
+device. Whose block is not finished and who does not come back loses it to the next who asks, once no other is free.
+Whoever changes something is alone in doing so (see `Database.writing`), and it is committed before the reply;
 an answer carries the client's uuid, so that a retry after a lost reply changes nothing more.
 """
 
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from onereward.people.database import Database
 from onereward.people.events import append
-from onereward.people.persons import Clock, Persons, Role, hashed, new_id
+from onereward.people.persons import Clock, Persons, Role, hashed
 from onereward.people.settings import setting
 from onereward.people.tables import (
     PEOPLE,
@@ -28,16 +29,14 @@ from onereward.people.tables import (
     STUDY_PARTICIPANTS,
     STUDY_TRIALS,
 )
-from onereward.seeds import python_generator
 from onereward.study.analysis import BETTER
 from onereward.study.criteria import Criterion, SubTask, criteria_of, subtask_of
-from onereward.study.project import CLOSED_AT, OPEN_LINK, StudyConfig, study_of
+from onereward.study.project import CLOSED_AT, OPEN_LINK, study_of
+from onereward.study.trials import PRACTICE, WORK, keep_trials, practice_of, trials_of
 from onereward.terms import Task
 
 AHEAD = 3
 """Trials that a browser is given at once, so that it can go on while the network is away."""
-
-PRACTICE, WORK, CHECK = "practice", "work", "check"
 
 
 class Stage(StrEnum):
@@ -126,7 +125,14 @@ class Collecting:
     def place(self, person: str) -> Place:
         """Where the person is."""
         with self._database.reading() as connection:
-            return _place(connection, person)
+            return _place(connection, person, self._clock())
+
+    def stage_of_newcomers(self) -> Stage:
+        """Where somebody is who has not taken part yet: at consent, or shut out of a study that is closed or full."""
+        with self._database.reading() as connection:
+            if setting(connection, CLOSED_AT) is not None:
+                return Stage.CLOSED
+            return Stage.CONSENT if _has_place(connection, self._clock()) else Stage.FULL
 
     def join(self, token: str) -> str | None:
         """A new participant who agrees, by the study's open link: the token of a link of their own.
@@ -137,7 +143,7 @@ class Collecting:
             if setting(connection, OPEN_LINK) != hashed(token):
                 return None
             _refuse_if_closed(connection)
-            if not _has_free_block(connection):
+            if not _has_place(connection, self._clock()):
                 raise ConflictError("all places in this study are taken: thank you for your interest")
             count = _count(connection, PEOPLE.c.role == Role.PARTICIPANT)
         person, own = self._persons.make(f"participant {count + 1}", Role.PARTICIPANT)
@@ -152,7 +158,7 @@ class Collecting:
             _refuse_if_gone(connection, person)
             if _participant(connection, person) is not None:
                 return
-            if not _has_free_block(connection):
+            if not _has_place(connection, self._clock()):
                 raise ConflictError("all places in this study are taken: thank you for your interest")
             at = self._clock()
             connection.execute(STUDY_PARTICIPANTS.insert(), {"person": person, "consented_at": at})
@@ -172,8 +178,8 @@ class Collecting:
             at = self._clock()
             mine = STUDY_PARTICIPANTS.c.person == person
             connection.execute(STUDY_PARTICIPANTS.update().where(mine).values(instructed_at=at))
-            _insert_trials(connection, person, _practice(connection, study.config, person))
-            append(connection, "instructions", person, at)
+            trials = keep_trials(connection, person, practice_of(connection, study.config, person))
+            append(connection, "instructions", person, at, trials=trials)
 
     def begin_block(self, person: str) -> None:
         """Take the next free block; the person's own one if they have it already.
@@ -189,17 +195,14 @@ class Collecting:
             participant = _participant(connection, person)
             if participant is None or participant.instructed_at is None or _next_trials(connection, person):
                 raise ConflictError("finish what comes before first")
-            free = sa.select(STUDY_BLOCKS).where(STUDY_BLOCKS.c.person.is_(None)).order_by(STUDY_BLOCKS.c.id).limit(1)
-            block = connection.execute(free).one_or_none()
+            at = self._clock()
+            block = self._free_block(connection, at)
             if block is None:
                 raise ConflictError("all places in this study are taken: thank you for your interest")
-            at = self._clock()
             values = {"person": person, "claimed_at": at}
             connection.execute(STUDY_BLOCKS.update().where(STUDY_BLOCKS.c.id == block.id).values(values))
-            trials = _trials(connection, study.config, person, json.loads(block.pages))
-            _insert_trials(connection, person, trials)
-            order = [[trial["id"], trial["purpose"], trial["shown"]] for trial in trials]
-            append(connection, "block", person, at, block=block.id, trials=order)
+            drawn = trials_of(connection, study.config, person, json.loads(block.pages))
+            append(connection, "block", person, at, block=block.id, trials=keep_trials(connection, person, drawn))
 
     def answer(self, person: str, submission: Submission) -> State:
         """Keep an answer; one that comes again is known and changes nothing.
@@ -231,14 +234,6 @@ class Collecting:
             append(connection, "answer", person, at, **row, values=dict(values))
             return State.ACCEPTED
 
-    def erase(self, person: str) -> None:
-        """Forget what the person could be known by; who has not left yet has then, and their answers stay."""
-        with self._database.writing() as connection:
-            here = PEOPLE.c.id == person, PEOPLE.c.withdrawn_at.is_(None)
-            if _count(connection, *here):
-                self._leave(connection, person, drop=False)
-        self._persons.erase(person)
-
     def withdraw(self, person: str, *, drop: bool) -> None:
         """End the person's part; what then lacks an answer (with `drop` all that was theirs) is a block for another."""
         with self._database.writing() as connection:
@@ -256,6 +251,17 @@ class Collecting:
             rows = connection.execute(query).all()
         return any(picture in (row.source, row.mask, *json.loads(row.shown)) for row in rows)
 
+    def _free_block(self, connection: sa.Connection, at: float) -> "sa.Row[tuple[object, ...]] | None":
+        """The next block that is nobody's; where there is none, what is left of one whose person has not come back."""
+        free = sa.select(STUDY_BLOCKS).where(STUDY_BLOCKS.c.person.is_(None)).order_by(STUDY_BLOCKS.c.id).limit(1)
+        while (block := connection.execute(free).one_or_none()) is None:
+            away = connection.execute(_lapsed(connection, at)).scalar()
+            if away is None:
+                return None
+            append(connection, "lapse", away, at)
+            self._leave(connection, away, drop=False)
+        return block
+
     def _leave(self, connection: sa.Connection, person: str, *, drop: bool) -> None:
         pages = _given_back(connection, person, drop=drop)
         if pages and setting(connection, CLOSED_AT) is None:
@@ -263,13 +269,13 @@ class Collecting:
         self._persons.withdraw(connection, person, drop=drop)
 
 
-def _place(connection: sa.Connection, person: str) -> Place:
+def _place(connection: sa.Connection, person: str, at: float) -> Place:
     participant, block = _participant(connection, person), _block(connection, person)
     if block is not None and block.finished_at is not None:
         return Place(stage=Stage.FINISHED)
     if setting(connection, CLOSED_AT) is not None:
         return Place(stage=Stage.CLOSED)
-    if block is None and not _has_free_block(connection):
+    if block is None and not _has_place(connection, at):
         return Place(stage=Stage.FULL)
     if participant is None:
         return Place(stage=Stage.CONSENT)
@@ -316,80 +322,6 @@ def _shown(connection: sa.Connection, trial: "sa.Row[tuple[object, ...]]") -> Tr
         practice=trial.purpose == PRACTICE,
         asked=trial.asked,
     )
-
-
-def _practice(connection: sa.Connection, config: StudyConfig, person: str) -> "list[dict[str, object]]":
-    """A trial for each item that is for practice, of any system."""
-    items = connection.execute(sa.select(STUDY_ITEMS.c.id).where(STUDY_ITEMS.c.practice).order_by(STUDY_ITEMS.c.id))
-    trials = []
-    for number, item in enumerate(items.scalars()):
-        draw = python_generator(config.seed, person, item, "practice")
-        compares = config.comparisons and (not config.rates or number % 2)
-        systems = list(draw.choice(config.comparisons)) if compares else [draw.choice(config.systems)]
-        draw.shuffle(systems)
-        shown = [_picture(connection, item, system) for system in systems]
-        trials.append(_new_trial(PRACTICE, item, shown))
-    return trials
-
-
-def _trials(
-    connection: sa.Connection, config: StudyConfig, person: str, pages: Sequence[Sequence[int | str]]
-) -> "list[dict[str, object]]":
-    """The pages of a block in its order, with attention checks somewhere among them."""
-    trials = [
-        _new_trial(WORK, int(item), [_picture(connection, int(item), str(system)) for system in systems])
-        for item, *systems in pages
-    ]
-    if not config.check_every:
-        return trials
-    draw = python_generator(config.seed, person, "checks")
-    ends = range(len(trials) // config.check_every * config.check_every, 0, -config.check_every)
-    checks = _checks(connection, config, person, len(ends), {int(page[0]) for page in pages})
-    for end, check in zip(ends, checks, strict=True):
-        trials.insert(end - draw.randrange(config.check_every), check)
-    return trials
-
-
-def _checks(
-    connection: sa.Connection, config: StudyConfig, person: str, count: int, own: set[int]
-) -> "list[dict[str, object]]":
-    """Attention checks: a hole that was left grey, and, where outputs are rated, an answer asked for in words.
-
-    They are about items that the person has nothing else of, as far as there are.
-    """
-    draw = python_generator(config.seed, person, "checks")
-    items = list(connection.execute(sa.select(STUDY_ITEMS.c.id).where(~STUDY_ITEMS.c.practice)).scalars())
-    draw.shuffle(items)
-    items.sort(key=lambda item: item in own)
-    checks = []
-    for number in range(count):
-        item = items[number % len(items)]
-        output = _picture(connection, item, draw.choice(config.systems))
-        if config.rates and number % 2:
-            checks.append(_new_trial(CHECK, item, [output], asked=draw.choice((2, 4))))
-            continue
-        shown = [_picture(connection, item, None)] + ([] if config.rates else [output])
-        draw.shuffle(shown)
-        checks.append(_new_trial(CHECK, item, shown))
-    return checks
-
-
-def _new_trial(purpose: str, item: int, shown: Sequence[str], asked: int | None = None) -> "dict[str, object]":
-    return {"id": new_id(), "purpose": purpose, "item": item, "shown": json.dumps(list(shown)), "asked": asked}
-
-
-def _insert_trials(connection: sa.Connection, person: str, trials: "Sequence[dict[str, object]]") -> None:
-    start = _count(connection, STUDY_TRIALS.c.person == person)
-    rows = [{**trial, "person": person, "position": start + number} for number, trial in enumerate(trials)]
-    if rows:
-        connection.execute(STUDY_TRIALS.insert(), rows)
-
-
-def _picture(connection: sa.Connection, item: int, system: str | None) -> str:
-    query = sa.select(STUDY_OUTPUTS.c.picture).where(
-        STUDY_OUTPUTS.c.item == item, STUDY_OUTPUTS.c.system.is_not_distinct_from(system)
-    )
-    return str(connection.execute(query).scalar_one())
 
 
 def _given_back(connection: sa.Connection, person: str, *, drop: bool) -> list[list[int | str]]:
@@ -442,8 +374,23 @@ def _block(connection: sa.Connection, person: str) -> "sa.Row[tuple[object, ...]
     return connection.execute(sa.select(STUDY_BLOCKS).where(STUDY_BLOCKS.c.person == person)).one_or_none()
 
 
-def _has_free_block(connection: sa.Connection) -> bool:
-    return _count(connection, STUDY_BLOCKS.c.person.is_(None)) > 0
+def _has_place(connection: sa.Connection, at: float) -> bool:
+    """Whether a block is nobody's, or could be taken from somebody who has not come back."""
+    free = _count(connection, STUDY_BLOCKS.c.person.is_(None)) > 0
+    return free or connection.execute(_lapsed(connection, at)).first() is not None
+
+
+def _lapsed(connection: sa.Connection, at: float) -> "sa.Select[str]":
+    """Who holds a block that is not finished and was not seen for `lapse_hours`; the longest away first."""
+    hours = study_of(connection).config.lapse_hours
+    seen = sa.func.coalesce(PEOPLE.c.seen_at, STUDY_BLOCKS.c.claimed_at)
+    return (
+        sa.select(PEOPLE.c.id)
+        .join(STUDY_BLOCKS, STUDY_BLOCKS.c.person == PEOPLE.c.id)
+        .where(STUDY_BLOCKS.c.finished_at.is_(None), PEOPLE.c.withdrawn_at.is_(None))
+        .where(sa.literal(hours > 0), seen < at - 3600 * hours)
+        .order_by(seen)
+    )
 
 
 def _refuse_if_gone(connection: sa.Connection, person: str) -> None:

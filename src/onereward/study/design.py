@@ -7,12 +7,13 @@ A round shows every item of the block once, in the same order, and each system o
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from onereward.seeds import python_generator
 
+_MOST = 10_000  # participants
 _TRIES = 10  # orders tried for each replicate; the one that spreads pairs of items most evenly is taken
 _Turn = tuple[str, int]  # an item, and whether its sides are swapped
 _Together = defaultdict[str, Counter[str]]
@@ -81,14 +82,19 @@ def design_comparisons(
     return _blocks(items, list(pairs), answers, items_a_block, seed)
 
 
-def next_block(blocks: Sequence[Block], given: Collection[int], seen: Collection[str] = ()) -> Block | None:
-    """The first block that nobody has, and of whose items the participant has seen none; None when there is none.
-
-    `given` are the indices of blocks in work or finished. A block whose participant dropped out is left out of it, and
-    so is the next to be given again: the spare of a block is itself.
-    """
-    free = (block for block in blocks if block.index not in given and block.items.isdisjoint(seen))
-    return next(free, None)
+def count_blocks(items: int, answers: int, items_a_block: int) -> int:
+    """How many blocks, and so participants, that takes; ValueError for too few or too many."""
+    if not items or answers < 1:
+        raise ValueError(f"got {items} items and {answers} answers to each, expected 1 or more of both")
+    if not 2 <= items_a_block <= items:
+        raise ValueError(f"got {items_a_block} items a block, expected 2 to {items}, the number of items")
+    blocks = -(-items * answers // items_a_block)
+    if blocks > _MOST:
+        raise ValueError(
+            f"got {items} items with {answers} answers to each and {items_a_block} items a block, which takes "
+            f"{blocks:,} participants; expected {_MOST:,} at most"
+        )
+    return blocks
 
 
 def balance_of(blocks: Sequence[Block]) -> Balance:
@@ -121,12 +127,9 @@ def _blocks(
     items: Sequence[str], shows: Sequence[tuple[str, ...]], answers: int, items_a_block: int, seed: int
 ) -> tuple[Block, ...]:
     _distinct(items)
-    if not items or not shows or answers < 1:
-        raise ValueError(
-            f"got {len(items)} items, {len(shows)} systems or pairs, {answers} answers, expected some of each"
-        )
-    if not 2 <= items_a_block <= len(items):
-        raise ValueError(f"got {items_a_block} items a block, expected 2 to {len(items)}, the number of items")
+    count_blocks(len(items), answers, items_a_block)
+    if not shows:
+        raise ValueError("got no systems and no pairs of systems, expected some")
     generator = python_generator(seed, "blocks")
     chunks = _chunks(items, answers, items_a_block, generator)
     shuffled = generator.sample(list(shows), len(shows))

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from onereward.runtime.checks import require
 from onereward.study.criteria import Kind
 from onereward.study.ratings import Collected
 
@@ -35,11 +36,10 @@ class ExclusionRules:
     least_pages: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("hurried_share", "straight_share", "side_share", "answered_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"got {name} {getattr(self, name)}, expected a share from 0 to 1")
-        if self.minimum_seconds < 0 or self.failed_checks < 0 or self.least_pages < 1:
-            raise ValueError(f"got {self}, expected no negative number and least_pages of 1 or more")
+        shares = "hurried_share", "straight_share", "side_share", "answered_share"
+        require(self, at_least=0, at_most=1, fields=shares)
+        require(self, at_least=0, fields=("minimum_seconds", "failed_checks"))
+        require(self, at_least=1, fields=("least_pages",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,9 @@ def exclude(collected: Collected, rules: ExclusionRules) -> Exclusion:
         )
         for person in collected.participants
     }
+    gone = {person: (why,) for person, why in collected.dropped.items()}
     return Exclusion(
-        left_out=tuple(LeftOut(participant=person, reasons=why) for person, why in reasons.items() if why),
+        left_out=tuple(LeftOut(participant=person, reasons=why) for person, why in (reasons | gone).items() if why),
         kept=collected.of(frozenset(person for person, why in reasons.items() if not why)),
     )
 

@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from onereward.metrics.intervals import CONFIDENCE, IntArray, codes_of, crossed_variances, t_reach
+from onereward.study.criteria import Criterion
 
 _MOST = 10_000
+_SPAN = max(criterion.bounds[1] - criterion.bounds[0] for criterion in Criterion)
+"""Of the longest scale, from 1 to 5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,11 @@ class Components:
     participants: float
     items: float
     ratings: float
+
+    def __post_init__(self) -> None:
+        for name, variance in vars(self).items():
+            if not 0 <= variance < math.inf:
+                raise ValueError(f"got a variance of {variance:g} for {name}, expected 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +90,10 @@ def items_needed(
     """The smallest study whose interval reaches no further than `wanted` to either side.
 
     Each participant rates `items_a_participant` items of each system, each output gets `answers` ratings, so that
-    participants grow with items. Raises ValueError if no study of up to 10,000 items reaches it.
+    participants grow with items. Raises ValueError if no study of up to 10,000 items reaches it, and for numbers that
+    make no sense.
     """
+    _check(wanted, items_a_participant, answers=answers)
     for items in range(max(2, items_a_participant), _MOST + 1):
         size = _size(components, items, answers, items_a_participant, confidence)
         if size and size.half_width <= wanted:
@@ -97,8 +107,13 @@ def answers_needed(
     """The smallest study about these items: as `items_needed`, but answers an output (and participants) grow.
 
     Raises ValueError where the items are too few for `wanted`, however many people rate them, with the half-width that
-    could be reached.
+    could be reached, and for numbers that make no sense.
     """
+    _check(wanted, items_a_participant, items=items)
+    if items_a_participant > items:
+        raise ValueError(
+            f"got {items_a_participant} items a participant, expected 1 to {items}, each rated at most once"
+        )
     sizes = []
     for answers in range(1, 201):
         size = _size(components, items, answers, items_a_participant, confidence)
@@ -117,14 +132,23 @@ def _component(excess: float, codes_N: IntArray) -> float:
     return max(0.0, excess / share) if share > 1e-12 else 0.0
 
 
+def _check(wanted: float, items_a_participant: int, **count: int) -> None:
+    """Raise ValueError for numbers that are those of no study; `count` is that of items or of answers, by its name."""
+    if not 0 < wanted < _SPAN / 2:  # nor no number
+        raise ValueError(
+            f"got a half width of {wanted:g}, expected more than 0 and less than {_SPAN / 2:g}, which is half of the "
+            "whole scale from 1 to 5: 0.2 for a score or 0.05 for a rate, say"
+        )
+    for name, number in {"items a participant": items_a_participant, **count}.items():
+        least = 2 if name == "items" else 1
+        if not least <= number <= _MOST:
+            raise ValueError(f"got {number} {name}, expected {least} to {_MOST:,}")
+
+
 def _size(
     components: Components, items: int, answers: int, items_a_participant: int, confidence: float
 ) -> StudySize | None:
     """None where that would be a single participant."""
-    if not 1 <= items_a_participant <= items:
-        raise ValueError(
-            f"got {items_a_participant} items a participant, expected 1 to {items}, each rated at most once"
-        )
     participants = math.ceil(items * answers / items_a_participant)
     if participants < 2:
         return None

@@ -53,7 +53,8 @@ class StudyConfig:
 
     answers: of different people to each output and pair. items_a_block: of one participant, each with the outputs of
     all systems (or all pairs). practice: items that are shown first and not counted. check_every: pages with one
-    attention check among them, 0 for none. break_every: pages between breaks, 0 for none.
+    attention check among them, 0 for none. break_every: pages between breaks, 0 for none. lapse_hours: after which a
+    participant who has not come back has left, if somebody else wants the place; 0 for never.
     """
 
     systems: tuple[str, ...]
@@ -64,6 +65,7 @@ class StudyConfig:
     practice: int = 2
     check_every: int = 15
     break_every: int = 20
+    lapse_hours: int = 24
     title: str = "Picture study"
     consent: str = CONSENT
     seed: int = 0
@@ -73,7 +75,7 @@ class StudyConfig:
             raise ValueError(
                 f"got {self.answers} answers an output and {self.items_a_block} items a block, expected 1 and 2 or more"
             )
-        for name in ("practice", "check_every", "break_every"):
+        for name in ("practice", "check_every", "break_every", "lapse_hours"):
             if getattr(self, name) < 0:
                 raise ValueError(f"got {name} {getattr(self, name)}, expected 0 or more")
         unknown = sorted({name for pair in self.comparisons for name in pair} - set(self.systems))
@@ -87,11 +89,12 @@ class StudyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """All that is frozen before the first answer; `inputs` are content hashes of what was read."""
+    """All that is frozen before the first answer; `inputs` and `content` are hashes of what was read and made of it."""
 
     config: StudyConfig
     plan: AnalysisPlan
     inputs: Mapping[str, str]
+    content: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +125,6 @@ def new_study(
     if plan.main not in config.systems:
         raise ValueError(f"got the main system {plan.main!r}; the systems are {', '.join(config.systems)}")
     inputs = {"triplets": fingerprint(triplets)} | {name: fingerprint(systems[name]) for name in config.systems}
-    study = Study(config=config, plan=plan, inputs=inputs)
     with database.writing() as connection:
         _require_empty(connection)
         practice = _practice_of(triplets, config)
@@ -133,6 +135,7 @@ def new_study(
         blocks = _design(connection, config)
         rows = [{"pages": json.dumps([[int(p.item), *p.systems] for p in block.pages])} for block in blocks]
         connection.execute(STUDY_BLOCKS.insert(), rows)
+        study = Study(config=config, plan=plan, inputs=inputs, content=_content(connection))
         _freeze(connection, "study", study, clock())
     return len(blocks)
 
@@ -141,7 +144,7 @@ def study_of(connection: sa.Connection) -> Study:
     """The study; ValueError if there is none."""
     kept = setting(connection, _STUDY)
     if kept is None:
-        raise ValueError("there is no study in this database: run `onereward study new` first")
+        raise ValueError("there is no study in this database: `onereward study new` makes one, in a new file")
     return _read(kept)
 
 
@@ -166,6 +169,8 @@ def frozen_study(connection: sa.Connection) -> Study:
     first = connection.execute(answer).scalar_one()
     if json.loads(event.body)["sha256"] != digest(study) or (first is not None and event.sequence > first):
         raise ValueError("the study's settings are not those that were frozen before the first answer")
+    if study.content != _content(connection):
+        raise ValueError("the study's items, or whose output is which picture, are not what was frozen: altered since")
     return study
 
 
@@ -191,6 +196,16 @@ def _freeze(connection: sa.Connection, kind: str, study: Study, at: float) -> No
     append(connection, kind, None, at, sha256=digest(study), study=asdict(study))
 
 
+def _content(connection: sa.Connection) -> str:
+    """SHA-256 of all items, of whose each output is, and of every picture (its own SHA-256)."""
+    digested = sha256()
+    for table in (STUDY_ITEMS, STUDY_OUTPUTS, PICTURES):
+        rows = connection.execute(sa.select(table)).all()
+        for line in sorted(json.dumps(list(row)) for row in rows):  # databases sort text in different ways
+            digested.update(line.encode() + b"\n")
+    return digested.hexdigest()
+
+
 def _read(kept: Mapping[str, Any]) -> Study:
     config, plan = kept["config"], kept["plan"]
     pairs = tuple((first, second) for first, second in config["comparisons"])
@@ -198,6 +213,7 @@ def _read(kept: Mapping[str, Any]) -> Study:
         config=StudyConfig(**(config | {"systems": tuple(config["systems"]), "comparisons": pairs})),
         plan=AnalysisPlan(**(plan | {"rules": ExclusionRules(**plan["rules"])})),
         inputs=kept["inputs"],
+        content=kept["content"],
     )
 
 

@@ -4,7 +4,7 @@ A page is what a participant sees at once: one output with its questions, or two
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onereward.study.criteria import Criterion, SubTask
 
@@ -14,7 +14,8 @@ class Rating:
     """A participant's answer to one question about one system's output for an item.
 
     `value` is 0 or 1 for a binary criterion and 1 to 5 for a graded one; `seconds` is how long the output's page was
-    worked on (the same in all ratings of that page); `position` counts the block's pages from 0.
+    worked on (the same in all ratings of that page); `position` counts all pages that the participant was given from 0,
+    those of practice and attention checks among them.
     """
 
     participant: str
@@ -56,12 +57,17 @@ class AttentionCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """All answers of a closed study; `assigned` has the number of pages of all blocks each participant began."""
+    """All answers of a closed study.
+
+    `assigned` has the number of pages of the block that each participant began; `dropped`, by person, why answers that
+    were given are not among these.
+    """
 
     ratings: tuple[Rating, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     checks: tuple[AttentionCheck, ...] = ()
     assigned: Mapping[str, int]
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def participants(self) -> tuple[str, ...]:

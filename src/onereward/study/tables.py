@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from onereward.study.criteria import Criterion, Group, Kind, cells_of
 
 HTML, JSON, MARKDOWN, CSV = "study.html", "study.json", "table3.md", "table3.csv"
 _TONES = 8
+_NET = (-1, 1)  # where better minus worse lies
+_ANY = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,13 @@ class TableRow:
 
 
 def write_study(analysis: Analysis, output: Path) -> Path:
-    """Write the page, every figure as JSON, and Table 3 as Markdown and CSV into `output`; returns the page's path."""
+    """Write the page, every figure as JSON, and Table 3 as Markdown and CSV into `output`; returns the page's path.
+
+    Raises ValueError for a folder that holds anything but an earlier analysis.
+    """
+    others = sorted({path.name for path in output.iterdir()} - {HTML, JSON, MARKDOWN, CSV}) if output.exists() else []
+    if others:
+        raise ValueError(f"{output} holds other things ({', '.join(others[:3])}): name a new folder as --output")
     write_atomically(output / JSON, analysis.to_json().encode())
     write_atomically(output / MARKDOWN, markdown(analysis.results).encode())
     write_atomically(output / CSV, table_csv(analysis.results).encode())
@@ -66,37 +75,52 @@ def figure(row: ScoreRow | None) -> str:
     return "–" if row is None else _number(row, row.score.value)
 
 
+def says(estimate: Interval, scale: tuple[float, float]) -> bool:
+    """Whether an interval says anything, which the whole scale does not: that of one participant, or of one item."""
+    return scale[0] < estimate.low or estimate.high < scale[1]
+
+
 def interval(row: ScoreRow) -> str:
-    """A cell's interval in the cell's unit."""
-    return f"{_number(row, row.score.low)} to {_number(row, row.score.high)}"
+    """A cell's interval in the cell's unit; nothing where it is the whole scale."""
+    told = says(row.score, row.criterion.bounds)
+    return f"{_number(row, row.score.low)} to {_number(row, row.score.high)}" if told else ""
 
 
 def lead(row: ScoreRow) -> str:
     """How far the main system lies above this one, with its interval: in percentage points, or in the scale's."""
     if row.lead is None:
         return ""
-    scale, digits = (100, 1) if _is_rate(row.criterion) else (1, 2)
-    return f"{signed(scale * row.lead.value, digits)} ({between(scale * row.lead.low, scale * row.lead.high, digits)})"
+    unit, digits = (100, 1) if _is_rate(row.criterion) else (1, 2)
+    low, high = row.criterion.bounds
+    return _difference(row.lead, (low - high, high - low), unit, digits)
+
+
+def counted(participants: int) -> str:
+    """So many participants, in words."""
+    return f"{participants} participant{'' if participants == 1 else 's'}"
 
 
 def markdown(results: Results) -> str:
-    """Table 3 as a Markdown table; each figure with its interval."""
+    """Table 3 as a Markdown table; each figure with its interval, if there is one."""
     lines = [["Task", "Model", *heads()], ["---", "---", *["---:"] * len(Criterion)]]
     for row in table_rows(results):
-        cells = [f"{figure(cell)} ({interval(cell)})" if cell else "–" for cell in row.cells]
+        cells = [
+            f"{figure(cell)} ({interval(cell)})" if cell and interval(cell) else figure(cell) for cell in row.cells
+        ]
         lines.append([row.group, row.system.replace("|", "\\|"), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def table_csv(results: Results) -> str:
-    """Table 3 as CSV, one line a cell: fractions and scores as they are, not rounded."""
+    """Table 3 as CSV, one line a cell: fractions and scores as they are, not rounded; no ends of no interval."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["group", "system", "criterion", "value", "low", "high", "ratings", "participants", "items"])
     for row in table_rows(results):
         for cell in filter(None, row.cells):
             score, counts = cell.score, cell.counts
-            numbers = [score.value, score.low, score.high, counts.answers, counts.participants, counts.items]
+            ends = [score.low, score.high] if says(score, cell.criterion.bounds) else ["", ""]
+            numbers = [score.value, *ends, counts.answers, counts.participants, counts.items]
             table.writerow([row.group, row.system, cell.criterion, *numbers])
     return out.getvalue()
 
@@ -117,14 +141,16 @@ def page(analysis: Analysis) -> str:
         "interval": interval,
         "lead": lead,
         "percent": percent,
-        "signed": signed,
         "agreed": _agreed,
         "asked": _asked,
+        "counted": counted,
     }
     return environment.get_template("tables.html").render(
         style=charts.style(),
         analysis=analysis,
         results=results,
+        systems=len(_tones(analysis.everybody, analysis.plan.main)),
+        caution=_caution(analysis),
         heads=heads(),
         rows=table_rows(results),
         best=_best(results.scores),
@@ -132,8 +158,22 @@ def page(analysis: Analysis) -> str:
         figure_6=[(group, _figure_6(results, group, tones)) for group in Group if _has(results.scores, group)],
         figure_7=_figure_7(results.preferences),
         strengths=_strength_chart(results.strengths, tones),
+        left_bias=None if results.left_bias is None else _difference(results.left_bias, _NET, 1, 3),
+        agreements=[row for row in results.agreements if row.agreement.items],
         everybody=table_rows(analysis.everybody),
     )
+
+
+def _caution(analysis: Analysis) -> str:
+    """What to know before any figure is believed, where there are too few people."""
+    results = analysis.results
+    if results.participants == 0:
+        return "Everybody was left out, so that there are no figures: the end of this page says who, and why."
+    if results.participants == 1:
+        return "One participant tells nothing of what others would say: no figure has an interval."
+    silent = [not says(row.score, row.criterion.bounds) for row in results.scores]
+    silent += [not says(row.net, _NET) for row in results.preferences]
+    return "A figure without an interval is of too few people or items to tell what others would say." * any(silent)
 
 
 def _figure_6(results: Results, group: Group, tones: dict[str, str]) -> list[Markup]:
@@ -170,7 +210,7 @@ def _bars(rows: Sequence[PreferenceRow]) -> Markup:
                 good=row.good / total,
                 same=row.same / total,
                 bad=row.bad / total,
-                note=f"{signed(row.net.value, 2)} ({between(row.net.low, row.net.high)})",
+                note=_difference(row.net, _NET, 1, 2),
                 strong=True,
             )
         )
@@ -190,7 +230,7 @@ def _strength_chart(rows: Sequence[StrengthRow], tones: dict[str, str]) -> Marku
             charts.Row(
                 group=_group_name(row.group),
                 label=row.system,
-                marks=(_mark(row.strength, tones[row.system]),),
+                marks=(_mark(row.strength, tones[row.system], _ANY),),
                 note=f"{signed(row.strength.value, 2)}",
             )
             for row in rows
@@ -202,11 +242,14 @@ def _strength_chart(rows: Sequence[StrengthRow], tones: dict[str, str]) -> Marku
 
 def _marks(rows: Sequence[ScoreRow], tones: dict[str, str]) -> tuple[charts.Mark, ...]:
     order = list(tones)
-    return tuple(_mark(row.score, tones[row.system]) for row in sorted(rows, key=lambda row: order.index(row.system)))
+    ordered = sorted(rows, key=lambda row: order.index(row.system))
+    return tuple(_mark(row.score, tones[row.system], row.criterion.bounds) for row in ordered)
 
 
-def _mark(estimate: Interval, tone: str) -> charts.Mark:
-    return charts.Mark(series=tone, value=estimate.value, low=estimate.low, high=estimate.high)
+def _mark(estimate: Interval, tone: str, scale: tuple[float, float]) -> charts.Mark:
+    """A dot, with a bar if its interval says anything."""
+    low, high = (estimate.low, estimate.high) if says(estimate, scale) else (estimate.value, estimate.value)
+    return charts.Mark(series=tone, value=estimate.value, low=low, high=high)
 
 
 _RATES = charts.Axis(low=0, high=1, ticks=(0, 0.25, 0.5, 0.75, 1), text=percent, reference=-1)
@@ -215,7 +258,8 @@ _SCORES = charts.Axis(low=1, high=5, ticks=(1, 2, 3, 4, 5), text=lambda tick: f"
 
 def _tones(results: Results, main: str) -> dict[str, str]:
     """Each system's class of colour; the main system first."""
-    systems = {row.system for row in results.scores} | {row.system for row in results.strengths}
+    compared = {system for row in results.preferences for system in (row.system, row.other)}
+    systems = {row.system for row in results.scores} | compared
     ordered = sorted(systems, key=lambda system: (system != main, system))
     return {system: f"row-{place % _TONES}" for place, system in enumerate(ordered)}
 
@@ -245,12 +289,19 @@ def _number(row: ScoreRow, value: float) -> str:
     return f"{100 * value:.2f}" if _is_rate(row.criterion) else f"{value:.2f}"
 
 
-def _agreed(estimate: Interval | None, digits: int = 2) -> str:
-    """An estimate with its interval, or a dash where it is not defined."""
+def _difference(estimate: Interval, scale: tuple[float, float], unit: float, digits: int) -> str:
+    """An estimate with its sign, and its interval if that says anything."""
+    value = signed(unit * estimate.value, digits)
+    ends = between(unit * estimate.low, unit * estimate.high, digits)
+    return f"{value} ({ends})" if says(estimate, scale) else value
+
+
+def _agreed(estimate: Interval | None, items: int) -> str:
+    """An estimate of agreement on so many items, with its interval; a dash where it is not defined."""
     if estimate is None:
         return "–"
-    value, low, high = (f"{end:.{digits}f}".replace("-", "−") for end in (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})"
+    value, low, high = (f"{end:.2f}".replace("-", "−") for end in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})" if items > 1 else value
 
 
 def _asked(criterion: str) -> str:

@@ -11,6 +11,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
+from onereward.web.sessions import Visitor, csrf_of, session_of
 from onereward.web.shell import Refusal, as_json
 
 HEADERS = {
@@ -31,15 +32,16 @@ _FOREVER = "public, max-age=31536000, immutable"
 
 
 class Pages:
-    """The pages of one app: `folder` has `templates/*.html` and `static/`, all read once, when the app starts.
+    """The pages of one app, called `title`: `folder` has `templates/*.html` and `static/`, read once, at the start.
 
+    What all apps share lies beside this module and is served together with it: ValueError where both have a name.
     Templates name a static file by `static("work.js")`: a path with the content's hash in it, the same hash for all, so
     that modules and style sheets find their neighbours by relative names.
     """
 
-    def __init__(self, folder: Traversable) -> None:
-        templates = _content(files("onereward.web") / "templates") | _content(folder / "templates")
-        self._static = _content(folder / "static")
+    def __init__(self, folder: Traversable, *, title: str) -> None:
+        templates = _with_shared("templates", folder)
+        self._static = _with_shared("static", folder)
         if unknown := [name for name in self._static if PurePosixPath(name).suffix not in _TYPES]:
             raise ValueError(f"got the static file {unknown[0]}, expected one of {', '.join(_TYPES)}")
         digest = hashlib.sha256()
@@ -53,10 +55,11 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals["static"] = self.static
+        self._environment.globals |= {"static": self.static, "site": title}
 
     def mount(self, app: FastAPI) -> None:
-        """Serve the static files; no address leads to another, which a Host header would be part of."""
+        """Be the app's pages; no address leads to another, which a Host header would be part of."""
+        app.state.pages = self
         app.router.redirect_slashes = False
         app.get("/static/{version}/{name:path}", include_in_schema=False)(self._read_static)
 
@@ -70,12 +73,19 @@ class Pages:
         """The page that a template makes; every variable that it names must be in the context."""
         return HTMLResponse(self._environment.get_template(template).render(context), code)
 
+    def page(self, template: str, request: Request, who: Visitor | None = None, **context: object) -> HTMLResponse:
+        """A page, with what its script needs to know of who reads it: their id, and what proves that we sent it."""
+        session = session_of(request)
+        person, csrf = ("", "") if who is None or session is None else (who.id, csrf_of(session))
+        return self.render(template, 200, person=person, csrf=csrf, **context)
+
     def show(self, request: Request, refused: Refusal) -> Response:
         """A refusal as a plain page, as JSON under /api/."""
         if request.url.path.startswith("/api/"):
             return as_json(request, refused)
         title = HTTPStatus(refused.code).phrase
-        answer = self.render("error.html", refused.code, title=title, detail=refused.detail)
+        detail = "there is no such page" if refused.detail == title == "Not Found" else refused.detail
+        answer = self.render("error.html", refused.code, title=title, detail=detail)
         answer.headers.update(refused.headers or {})
         return answer
 
@@ -84,6 +94,20 @@ class Pages:
             raise HTTPException(404, "there is no such file, or no longer: load the page again")
         kind = _TYPES[PurePosixPath(name).suffix]
         return Response(self._static[name], media_type=kind, headers={"Cache-Control": _FOREVER})
+
+
+def pages_of(request: Request) -> Pages:
+    """The pages of the request's app."""
+    pages: Pages = request.app.state.pages
+    return pages
+
+
+def _with_shared(kind: str, folder: Traversable) -> dict[str, bytes]:
+    """An app's files of a kind and those of all apps."""
+    own, shared = _content(folder / kind), _content(files("onereward.web") / kind)
+    if twice := sorted(own.keys() & shared.keys()):
+        raise ValueError(f"got {kind}/{twice[0]}, which all apps have from onereward/web: give it another name")
+    return own | shared
 
 
 def _content(folder: Traversable, prefix: str = "") -> dict[str, bytes]:

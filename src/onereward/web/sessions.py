@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import Request, Response, Security
 from fastapi.security import APIKeyCookie
@@ -40,31 +41,50 @@ class Sessions(Protocol[_Found]):
         """Whose session has this token; None for one that has ended or never was."""
         ...
 
+    def sign_in(self, token: str) -> tuple[_Found, str] | None:
+        """Who has the link with this token, and the token of a new session; None if nobody has (any more)."""
+        ...
+
+    def sign_out(self, session: str) -> None:
+        """End a session."""
+        ...
+
 
 class Gate(Generic[_Visitor]):
     """Lets people pass by their session and not too often; `app.state.gate` of an app whose routes ask `signed_in`.
 
-    `visitors` are the rates of people, `strangers` those of addresses that sign in or send what is no session.
+    A session lasts `seconds`. People reach the app under `url`, if that is not what their browsers call it. `visitors`
+    are the rates of people, `strangers` those of addresses that sign in or send what is no session.
     """
 
     def __init__(
-        self, sessions: Sessions[_Visitor], *, visitors: Rates | None = None, strangers: Rates | None = None
+        self,
+        sessions: Sessions[_Visitor],
+        *,
+        seconds: float,
+        url: str | None = None,
+        visitors: Rates | None = None,
+        strangers: Rates | None = None,
     ) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
+        self._seconds, self._url = seconds, url
         self._visitors = visitors or Rates(per_second=30, burst=150)
         self._strangers = strangers or Rates(per_second=5, burst=100)  # a class may share an address
 
+    def known(self, request: Request) -> _Visitor | None:
+        """Who sends a request, if it is somebody; raises HTTPException 429."""
+        session = session_of(request)
+        if session is None:
+            return None
+        found = self.sessions.of_session(session)
+        _slow_down(self._strangers.wait(_address(request)) if found is None else self._visitors.wait(found.id))
+        return found
+
     def visitor(self, request: Request) -> _Visitor:
         """Who sends a request; raises HTTPException: 401, 429, or 403 for a change that our page did not send."""
-        session = session_of(request)
-        found = None
-        if session is not None:
-            found = self._sessions.of_session(session)
-            if found is None:
-                _slow_down(self._strangers.wait(_address(request)))
+        found, session = self.known(request), session_of(request)
         if session is None or found is None:
             raise HTTPException(401, "you are not signed in here, or no longer: open the link that you were given")
-        _slow_down(self._visitors.wait(found.id))
         if request.method not in _SAFE:
             check_origin(request)
             if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_of(session).encode()):
@@ -76,13 +96,32 @@ class Gate(Generic[_Visitor]):
         _slow_down(self._strangers.wait(_address(request)))
         check_origin(request)
 
+    def start_session(self, request: Request, response: Response, session: str) -> None:
+        """Give the browser its cookie, which no script can read and no other site can send.
+
+        It is kept from plain HTTP where people come by HTTPS, also if the proxy's word for that is not trusted.
+        """
+        response.set_cookie(
+            COOKIE,
+            session,
+            max_age=int(self._seconds),
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure="https" in (request.url.scheme, urlsplit(self._url or "").scheme),
+        )
+
+    def link(self, request: Request, token: str) -> str:
+        """The link that signs somebody in by this token."""
+        home = self._url or str(request.base_url)
+        return f"{home.rstrip('/')}/enter#{token}"
+
 
 def signed_in(*roles: str) -> Callable[..., Any]:
     """A dependency: the visitor who sends the request, who has one of these roles (any if none is named), or 403."""
 
     def visitor(request: Request, _told: Annotated[str | None, Security(_COOKIE)]) -> Any:
-        gate: Gate[Visitor] = request.app.state.gate
-        found = gate.visitor(request)
+        found = gate_of(request).visitor(request)
         if roles and found.role not in roles:
             raise HTTPException(403, "this is for others: your link is not for this page")
         return found
@@ -92,8 +131,13 @@ def signed_in(*roles: str) -> Callable[..., Any]:
 
 def stranger(request: Request) -> None:
     """A dependency of the route that signs in."""
+    gate_of(request).stranger(request)
+
+
+def gate_of(request: Request) -> Gate[Visitor]:
+    """The gate of the request's app."""
     gate: Gate[Visitor] = request.app.state.gate
-    gate.stranger(request)
+    return gate
 
 
 def session_of(request: Request) -> str | None:
@@ -105,19 +149,6 @@ def session_of(request: Request) -> str | None:
 def csrf_of(session: str) -> str:
     """What a page of this session sends in `X-CSRF-Token`; it cannot be told from outside, nor leads to the session."""
     return hmac.new(session.encode(), b"csrf", "sha256").hexdigest()
-
-
-def start_session(request: Request, response: Response, session: str, seconds: float) -> None:
-    """Give the browser its cookie, which no script can read and no other site can send."""
-    response.set_cookie(
-        COOKIE,
-        session,
-        max_age=int(seconds),
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-    )
 
 
 def end_session(response: Response) -> None:

@@ -1,6 +1,8 @@
 """What every server of ours is around its routes: the guard, errors as sentences, /healthz."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -16,6 +19,8 @@ from starlette.routing import Match, Route
 
 from onereward import __version__
 from onereward.web.guard import Guard, secure
+
+logger = logging.getLogger(__name__)
 
 
 class Problem(BaseModel):
@@ -58,12 +63,23 @@ def new_app(
     refusals: Sequence[tuple[type[Exception], Refuse]] = (),
     show: Show = as_json,
     headers: Mapping[str, str] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """An app around the routes of `router`, whose requests have `upload` bytes at most.
 
     Every route but /healthz has the `dependencies`; `refusals` say what an error means and `show` how it is told;
-    `headers` are in every answer. `local_only` refuses whoever is not on this machine.
+    `headers` are in every answer. `local_only` refuses whoever is not on this machine. `begin` is called when serving
+    begins; that it cannot do its work now (OSError) is logged.
     """
+
+    @asynccontextmanager
+    async def serving(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            await run_in_threadpool(begin)
+        except OSError as error:
+            logger.warning("%s", error)
+        yield
+
     app = FastAPI(
         title="onereward",
         version=__version__,
@@ -73,6 +89,7 @@ def new_app(
         responses=problems(403, 413, 415),
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
+        lifespan=serving,
     )
     app.include_router(router, dependencies=dependencies)
     app.get("/healthz")(read_health)

@@ -51,6 +51,7 @@ class Site:
 
     url: str
     database: Database
+    pictures: Pictures
     picture_delay: float = 0.0
     """Seconds that every picture takes."""
 
@@ -74,6 +75,12 @@ class Site:
             rows = connection.execute(query.where(CLAIMS.c.person == person).order_by(CLAIMS.c.at)).all()
         return {row.triplet_id: json.loads(row.shown) for row in rows}
 
+    def source_file(self, triplet_id: str) -> Path:
+        """Where the source of a triplet lies."""
+        with self.database.reading() as connection:
+            query = sa.select(ITEMS.c.source).where(ITEMS.c.triplet_id == triplet_id)
+            return self.pictures.path(connection.execute(query).scalar_one())
+
     def events(self, kind: str) -> int:
         """How often something was entered in the log."""
         with self.database.reading() as connection:
@@ -95,7 +102,7 @@ def site(
     with Database(str(folder / "votes.db")) as database, bound("127.0.0.1", 0) as listener:
         pictures = Pictures(folder / "pictures")
         import_items(database, pictures, _InMemory(items), config, time.time, gold)
-        running = Site(url=url_of(listener), database=database)
+        running = Site(url=url_of(listener), database=database, pictures=pictures)
         app = _Slow(create_app(database, pictures, title="Demo project"), running)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         listener.listen()  # who comes before it has started waits

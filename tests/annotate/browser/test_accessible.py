@@ -5,8 +5,9 @@ from playwright.sync_api import Page, expect
 
 from onereward.people.persons import Role
 from onereward.terms import Task
-from tests.annotate.browser.conftest import OpenPage, OpenSite, at_work, check_accessible, type_keys
+from tests.annotate.browser.conftest import OpenSite, at_work, type_keys
 from tests.annotate.browser.site import toy_items
+from tests.browser import OpenPage, check_accessible
 
 pytestmark = pytest.mark.browser
 
@@ -42,7 +43,7 @@ def test_the_page_of_work(open_site: OpenSite, open_page: OpenPage, width: int) 
     expect(page.locator("#waiting")).to_contain_text("1 answer waiting")
     page.context.route("**/api/answers", lambda route: route.fulfill(status=409, json={"detail": "no such item."}))
     page.context.set_offline(False)
-    expect(page.locator("#problem")).to_have_text("An answer was not accepted: no such item.")
+    expect(page.locator("#problem")).to_have_text("An answer was not accepted. No such item.")
     type_keys(page, "u")
     expect(page.locator("#correcting")).to_be_visible()
     check_accessible(page)  # a problem, a correction

@@ -3,12 +3,15 @@
 import re
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Page, expect
 
 from onereward.people.persons import Role
+from onereward.people.tables import PERSONAL
 from onereward.terms import Dimension, Task
-from tests.annotate.browser.conftest import OpenPage, OpenSite, at_work, kept, type_keys
+from tests.annotate.browser.conftest import OpenSite, at_work, kept, type_keys
 from tests.annotate.browser.site import toy_items
+from tests.browser import OpenPage, check_accessible
 
 pytestmark = pytest.mark.browser
 
@@ -75,6 +78,30 @@ def test_a_person_from_their_link_to_their_erasure(open_site: OpenSite, open_pag
     erase.click()
     expect(page.locator("#people tr", has_text="Erased")).to_contain_text("withdrawn")
     expect(page.locator("#people", has_text=hostile)).to_have_count(0)
+
+
+def test_an_erasure_that_a_reader_holds_up_can_be_tried_again(
+    open_site: OpenSite, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onereward.people.database._FORGET_MS", 50)
+    site = open_site(toy_items(1))
+    link = site.link("Ann")
+    page = open_page(site.link("Root", Role.ADMIN))
+    again, problem = page.get_by_role("button", name="Try again"), page.locator("#problem")
+    with site.database.reading() as connection:
+        connection.execute(sa.select(PERSONAL)).all()
+        page.get_by_role("button", name="Erase Ann").click()
+        page.get_by_label("Type Ann to confirm").fill("Ann")
+        page.locator("#confirm-yes").click()
+        expect(problem).to_contain_text("This person is erased, but another program reads the database")
+        expect(page.locator("#people tr", has_text="Erased")).to_have_count(1)
+        check_accessible(page)
+        with page.expect_response("**/erase") as told:
+            again.click()
+        assert told.value.status == 503
+    again.click()
+    expect(problem).to_be_hidden()
+    expect(open_page(link).locator("#title")).to_have_text("This link does not work")
 
 
 def test_pausing_releasing_and_withdrawing(open_site: OpenSite, open_page: OpenPage) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from onereward.terms import Task, dimensions_of
-from tests.annotate.browser.conftest import OpenPage, OpenSite, at_work, kept, type_keys
+from tests.annotate.browser.conftest import OpenSite, at_work, kept, type_keys
 from tests.annotate.browser.site import Site, photo_items, toy_items
+from tests.browser import OpenPage, check_accessible
 
 pytestmark = pytest.mark.browser
 
@@ -203,6 +204,35 @@ def test_a_reload_goes_on_with_half_made_choices(open_site: OpenSite, open_page:
     expect(page.locator(".answer")).to_have_text(answers)
     expect(page.locator("[aria-current] .title")).to_have_text("Structure")
     assert len(site.holders()) == 2
+
+
+def test_a_picture_that_is_gone_is_said_and_nothing_can_be_answered(open_site: OpenSite, open_page: OpenPage) -> None:
+    items = toy_items(2, task=Task.REMOVE)
+    site = open_site(items)
+    file = site.source_file(items[1][0].id)
+    aside = file.rename(file.with_suffix(".aside"))
+    page = at_work(open_page(site.link("Ann")))
+    type_keys(page, "1 2 Enter")
+    broken = page.get_by_role("heading", name="A picture could not be loaded")
+    expect(broken).to_be_visible()
+    expect(page.locator("#item")).to_be_hidden()
+    check_accessible(page)
+    type_keys(page, "1 2 Enter s 1")
+    again = page.get_by_role("button", name="Try again")
+    again.click()
+    expect(broken).to_be_visible()
+    kept(site, page, 1)
+    type_keys(page, "u")  # the item before it can be corrected meanwhile
+    type_keys(at_work(page), "2 1 Enter")
+    expect(broken).to_be_visible()
+    kept(site, page, 2)
+    aside.rename(file)
+    again.click()
+    at_work(page)
+    expect(page.locator(".answer")).to_have_text("No answer yet")
+    type_keys(page, "1 2 Enter")
+    expect(page.locator("#empty-title")).to_have_text("All done")
+    kept(site, page, 3)
 
 
 def test_two_people_race_for_the_last_slot_and_a_lost_lease_is_told(open_site: OpenSite, open_page: OpenPage) -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from onereward.cli.main import main
 from onereward.people.persons import Role
+from onereward.people.tables import STUDY_ITEMS
 from onereward.study.closing import status_of
 from onereward.study.project import open_to_all
-from tests.study.browser.conftest import OpenPage, check_accessible
+from tests.browser import OpenPage, check_accessible
 from tests.study.browser.walk import Shown, agree, answer, at_trial, shown, walk
 from tests.study.running import SECRETS, SYSTEMS, Made, serving, study
 
@@ -152,6 +154,38 @@ def test_a_network_cut_loses_and_doubles_nothing(tmp_path: Path, open_page: Open
         expect(page.locator(".tick")).to_be_visible()
         status = status_of(made.database)
         assert (status.answers, status.finished) == (4, 1)
+
+
+def test_a_picture_that_is_gone_is_said_and_nothing_can_be_answered(tmp_path: Path, open_page: OpenPage) -> None:
+    with study(tmp_path, items=2) as made, serving(made) as url:
+        with made.database.reading() as connection:
+            file = made.pictures.path(connection.execute(sa.select(STUDY_ITEMS.c.source).limit(1)).scalar_one())
+        aside = file.rename(file.with_suffix(".aside"))
+        page = open_page(link(made, url, "Ann"))
+        agree(page)
+        page.get_by_role("button", name="Begin").click()
+        broken = page.get_by_role("heading", name="A picture could not be loaded")
+        done = 0
+        while True:  # both outputs of the other item may come before
+            expect(broken.or_(page.locator("#pictures[aria-busy=false]"))).to_be_visible()
+            if broken.is_visible():
+                break
+            answer(page, [1] * page.locator(".question").count())
+            done += 1
+        expect(page.locator("#trial")).to_be_hidden()
+        check_accessible(page)
+        for key in ("1", "Enter"):
+            page.keyboard.press(key)
+        again = page.get_by_role("button", name="Try again")
+        again.click()
+        expect(broken).to_be_visible()
+        expect(page.locator("#count")).to_have_text(f"{done + 1} of 4")
+        aside.rename(file)
+        again.click()
+        answer(at_trial(page), [1] * page.locator(".question").count())
+        expect(page.locator("#count")).to_have_text(f"{done + 2} of 4")
+        page.wait_for_function("() => Object.values(localStorage).every((kept) => kept === '[]')")
+        assert status_of(made.database).answers == done + 1
 
 
 def test_what_helps_to_look(tmp_path: Path, open_page: OpenPage) -> None:

@@ -1,4 +1,5 @@
-import { call, meta, Refused, summary } from "./api.js";
+import { call, isPassing, meta, Refused } from "./api.js";
+import { summary } from "./calls.js";
 import { announce, byId, closable, copyOf, duration, part, say } from "./dom.js";
 import { intervalBar } from "./bars.js";
 
@@ -24,6 +25,8 @@ class Admin {
   #asked = 0;
   /** @type {Question | null} */
   #question = null;
+  /** @type {(() => Promise<unknown>) | null} what failed and may go well later */
+  #failed = null;
   #people = new Rows("people", "person");
   #dimensions = new Rows("agreement", "dimension");
   #leases = new Rows("leases", "lease");
@@ -38,6 +41,10 @@ class Admin {
     onClick("pause", () => void this.#do(() => call("POST", "/api/admin/pause", { paused: !this.#paused })));
     onClick("sign-out", () => void this.#signOut());
     onClick("problem-close", () => (byId("problem-bar", HTMLElement).hidden = true));
+    onClick("problem-again", () => {
+      byId("problem-bar", HTMLElement).hidden = true;
+      if (this.#failed !== null) void this.#do(this.#failed);
+    });
     byId("new-person-form", HTMLFormElement).addEventListener("submit", (event) => this.#make(event));
     byId("confirm-form", HTMLFormElement).addEventListener("submit", () => this.#confirmed());
     byId("typed", HTMLInputElement).addEventListener("input", () => this.#checkTyped());
@@ -54,7 +61,7 @@ class Admin {
       this.#show(state);
       say(byId("cut", HTMLElement), "");
     } catch (error) {
-      if (error instanceof Refused && error.ended) return this.#tell(`${error.message}: open your link again.`);
+      if (error instanceof Refused && error.ended) return this.#tell(error.message);
       say(byId("cut", HTMLElement), "No connection: what is shown is old");
     }
     if (!document.hidden && asked === this.#asked) this.#timer = setTimeout(() => void this.refresh(), REFRESH_MS);
@@ -89,6 +96,7 @@ class Admin {
     row.classList.toggle("gone", person.withdrawn);
     fill(row, {
       name,
+      id: person.id,
       tag: tagOf(person),
       done: works ? String(person.done) : "–",
       open: works ? String(person.open) : "–",
@@ -236,7 +244,7 @@ class Admin {
     try {
       await change();
     } catch (error) {
-      this.#tell(error instanceof Error ? error.message : String(error));
+      this.#tell(error instanceof Error ? error.message : String(error), isPassing(error) ? change : null);
     }
     await this.refresh();
   }
@@ -246,10 +254,15 @@ class Admin {
     location.assign("/enter");
   }
 
-  /** @param {string} text */
-  #tell(text) {
+  /**
+   * @param {string} text
+   * @param {(() => Promise<unknown>) | null} [failed] what can be tried again
+   */
+  #tell(text, failed = null) {
+    this.#failed = failed;
+    byId("problem-again", HTMLElement).hidden = failed === null;
     byId("problem-bar", HTMLElement).hidden = false;
-    announce(byId("problem", HTMLElement), text.charAt(0).toUpperCase() + text.slice(1));
+    announce(byId("problem", HTMLElement), text);
   }
 }
 

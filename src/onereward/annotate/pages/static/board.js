@@ -1,4 +1,4 @@
-import { byId, copyOf, part } from "./dom.js";
+import { byId, copyOf, part, pressed } from "./dom.js";
 import { blank, differenceOf } from "./pictures.js";
 import { gestures, View } from "./view.js";
 
@@ -51,6 +51,15 @@ export class Board {
       difference: byId("difference", HTMLButtonElement),
       flip: byId("flip", HTMLButtonElement),
     };
+    const { flip } = this.buttons;
+    flip.addEventListener("pointerdown", () => this.flip(true));
+    for (const end of ["pointerup", "pointerleave", "pointercancel"]) {
+      flip.addEventListener(end, () => this.flip(false));
+    }
+    flip.addEventListener("click", ({ detail }) => {
+      if (detail === 0) this.flip(!pressed(flip)); // by keyboard
+    });
+    addEventListener("blur", () => this.flip(false));
     gestures(this.#source, this.view, () => this.#fitted(this.#source), () => {});
     const watcher = new ResizeObserver(() => this.#arrange());
     watcher.observe(this.#grid);
@@ -98,8 +107,8 @@ export class Board {
   mark(vote, title) {
     for (const [place, { element, best, worst }] of this.#tiles.entries()) {
       element.dataset.mark = vote.best === place ? "best" : vote.worst === place ? "worst" : "";
-      best.setAttribute("aria-pressed", String(vote.best === place));
-      worst.setAttribute("aria-pressed", String(vote.worst === place));
+      pressed(best, vote.best === place);
+      pressed(worst, vote.worst === place);
       best.setAttribute("aria-label", `Best: candidate ${place + 1}, ${title}`);
       worst.setAttribute("aria-label", `Worst: candidate ${place + 1}, ${title}`);
     }
@@ -107,7 +116,7 @@ export class Board {
 
   toggleMask() {
     const { mask } = this.buttons;
-    mask.setAttribute("aria-pressed", String(!isPressed(mask)));
+    pressed(mask, !pressed(mask));
     this.#draw();
   }
 
@@ -204,7 +213,7 @@ export class Board {
     const { width, height } = this.#item;
     this.#project(context);
     context.drawImage(picture, 0, 0, width, height);
-    if (!isPressed(this.buttons.mask)) return;
+    if (!pressed(this.buttons.mask)) return;
     if (tinted) {
       context.globalAlpha = 0.4;
       context.drawImage(this.#pictures.mask.light, 0, 0, width, height);
@@ -273,9 +282,9 @@ export class Board {
   /** Say on the page what is shown in place of the candidates, and which buttons are down. */
   #tell() {
     const { crop, difference, flip } = this.buttons;
-    crop.setAttribute("aria-pressed", String(this.#cropped));
-    difference.setAttribute("aria-pressed", String(this.#gain > 0));
-    flip.setAttribute("aria-pressed", String(this.#flipped));
+    pressed(crop, this.#cropped);
+    pressed(difference, this.#gain > 0);
+    pressed(flip, this.#flipped);
     const times = this.#gain > 1 ? `, ${this.#gain} times as strong` : "";
     const showing = this.#flipped ? "Showing the source" : this.#gain > 0 ? `Difference to the source${times}` : "";
     const zoom = this.view.scale > 1.01 ? `${this.view.scale.toFixed(1)}×` : "";
@@ -306,11 +315,6 @@ function columnsFor({ width: across, height: down, candidates }, width, height) 
 /** @param {Assignment} item */
 function shapeOf({ width, height }) {
   return width > 1.2 * height ? "wide" : height > 1.2 * width ? "tall" : "square";
-}
-
-/** @param {HTMLButtonElement} button */
-function isPressed(button) {
-  return button.getAttribute("aria-pressed") === "true";
 }
 
 /**

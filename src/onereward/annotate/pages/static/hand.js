@@ -1,7 +1,8 @@
-import { claim, heartbeat, held, Refused, Unreachable, uuid } from "./api.js";
+import { Refused, Unreachable, uuid } from "./api.js";
+import { claim, heartbeat, held } from "./calls.js";
 
 /** @import { Assignment, Held, Nothing } from "./types.js" */
-/** @import { Outbox } from "./outbox.js" */
+/** @import { Answers } from "./answers.js" */
 
 /**
  * @typedef {object} Listener
@@ -27,7 +28,7 @@ export class Hand {
   #lastInput = Date.now();
 
   /**
-   * @param {Outbox} outbox
+   * @param {Answers} outbox
    * @param {Listener} listener
    */
   constructor(outbox, listener) {
@@ -117,7 +118,7 @@ export class Hand {
   /** @param {Assignment[]} found */
   #take(found) {
     const known = new Set(this.items.map(({ id }) => id));
-    const fresh = found.filter(({ id }) => !known.has(id) && !this.outbox.holds(id));
+    const fresh = found.filter(({ id }) => !known.has(id) && !isAnswered(this.outbox, id));
     this.items = [...this.items, ...fresh];
     if (fresh.length > 0) this.#keepAlive(Math.min(...fresh.map(({ lease_seconds }) => lease_seconds)));
   }
@@ -157,4 +158,13 @@ export class Hand {
       }
     }
   }
+}
+
+/**
+ * Whether the answer to an item waits to be sent.
+ * @param {Answers} outbox
+ * @param {string} item
+ */
+export function isAnswered({ waiting }, item) {
+  return waiting.some(({ answer }) => answer.assignment === item);
 }

@@ -100,24 +100,33 @@ export class Kept {
  */
 export class Drafts {
   #prefix = "";
+  /** @type {Map<string, Draft>} */
+  #drafts = new Map();
 
   /** @param {string} person whose they are */
   constructor(person) {
     this.#prefix = `onereward-annotate-${person}-draft-`;
-  }
-
-  /** @returns {Draft[]} all that can be read */
-  all() {
     try {
       const own = Object.keys(localStorage).filter((key) => key.startsWith(this.#prefix));
-      return own.map((key) => JSON.parse(localStorage.getItem(key) ?? ""));
+      for (const key of own) this.#hold(JSON.parse(localStorage.getItem(key) ?? ""));
     } catch {
-      return [];
+      // What cannot be read is not there.
     }
+  }
+
+  /** The items that were begun. */
+  get items() {
+    return [...this.#drafts.values()].map(({ item }) => item);
+  }
+
+  /** @param {string} item the id */
+  of(item) {
+    return this.#drafts.get(item);
   }
 
   /** @param {Draft} draft */
   put(draft) {
+    this.#hold(draft);
     try {
       localStorage.setItem(this.#prefix + draft.item.id, JSON.stringify(draft));
     } catch {
@@ -127,11 +136,17 @@ export class Drafts {
 
   /** @param {string} item the id */
   remove(item) {
+    this.#drafts.delete(item);
     try {
       localStorage.removeItem(this.#prefix + item);
     } catch {
       // Nothing is kept here.
     }
+  }
+
+  /** @param {Draft} draft */
+  #hold(draft) {
+    this.#drafts.set(draft.item.id, draft);
   }
 }
 

@@ -1,4 +1,4 @@
-import { Unreachable } from "./api.js";
+import { fileOf } from "./gallery.js";
 
 /** @import { Assignment } from "./types.js" */
 /** @import { Box } from "./view.js" */
@@ -20,66 +20,16 @@ import { Unreachable } from "./api.js";
  */
 
 const MASK_COLOUR = "#ff2fd0";
-const WAITS_MS = [500, 1000, 2000, 4000, 8000];
-
-/** Fetches and decodes the pictures of items before they are shown. */
-export class Gallery {
-  /** @type {Map<string, Promise<Pictures>>} */
-  #items = new Map();
-
-  /**
-   * The pictures of an item; asked for twice, they are fetched once.
-   * @param {Assignment} item
-   * @returns {Promise<Pictures>}
-   */
-  of(item) {
-    const known = this.#items.get(item.id);
-    if (known !== undefined) return known;
-    const coming = picturesOf(item);
-    coming.catch(() => this.#items.delete(item.id));
-    this.#items.set(item.id, coming);
-    return coming;
-  }
-
-  /**
-   * Forget all items but these.
-   * @param {string[]} ids
-   */
-  keep(ids) {
-    for (const id of this.#items.keys()) if (!ids.includes(id)) this.#items.delete(id);
-  }
-}
 
 /**
+ * Fetch and decode them.
  * @param {Assignment} item
  * @returns {Promise<Pictures>}
  */
-async function picturesOf(item) {
+export async function picturesOf(item) {
   const ids = [item.source, item.mask, ...item.candidates];
-  const [source, mask, ...candidates] = await Promise.all(ids.map(pictureOf));
+  const [source, mask, ...candidates] = await Promise.all(ids.map(async (id) => createImageBitmap(await fileOf(id))));
   return { source, mask: maskOf(mask), candidates };
-}
-
-/**
- * @param {string} id
- * @returns {Promise<ImageBitmap>}
- */
-async function pictureOf(id) {
-  for (const wait of WAITS_MS) {
-    try {
-      return await fetched(id);
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, wait));
-    }
-  }
-  return fetched(id);
-}
-
-/** @param {string} id */
-async function fetched(id) {
-  const response = await fetch(`/api/images/${encodeURIComponent(id)}`);
-  if (!response.ok) throw new Unreachable(`A picture was answered with ${response.status}.`);
-  return createImageBitmap(await response.blob());
 }
 
 /**

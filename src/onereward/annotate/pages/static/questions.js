@@ -27,6 +27,9 @@ export class Questions {
     for (const reason of REASONS) {
       part(this.#reasons, reason, HTMLButtonElement).addEventListener("click", () => skipped(reason));
     }
+    document.addEventListener("keydown", ({ key }) => {
+      if (key === "Escape" && document.querySelector("dialog[open]") === null) this.ask(false);
+    });
   }
 
   /** Whether a reason is asked for. */

@@ -1,17 +1,20 @@
-import { call, meta, Refused, uuid } from "./api.js";
+import { send, storeIn, waiting } from "./answers.js";
+import { call, isPassing, meta, Refused, uuid } from "./api.js";
 import { Board } from "./board.js";
 import { Choices } from "./choices.js";
-import { announce, byId, closable, copyOf, counted, duration, part, say } from "./dom.js";
-import { Hand } from "./hand.js";
+import { Controls } from "./controls.js";
+import { announce, byId, counted, duration, part, say } from "./dom.js";
+import { Gallery } from "./gallery.js";
+import { Hand, isAnswered } from "./hand.js";
 import { Drafts, Kept } from "./keeping.js";
-import { ACTIONS, keyOf, Keys, printed } from "./keys.js";
-import { KeysDialog } from "./keys_dialog.js";
+import { Keys } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { Gallery } from "./pictures.js";
+import { picturesOf } from "./pictures.js";
 import { Questions, REASONS, SAID, sentence } from "./questions.js";
+import { printProgress, printWaiting } from "./status.js";
 import { Stopwatch } from "./stopwatch.js";
 
-/** @import { Accepted, Answer, Assignment, Draft, Progress, Reason, Vote } from "./types.js" */
+/** @import { Accepted, Answer, Assignment, Progress, Reason } from "./types.js" */
 
 const REMEMBERED = 5; // items that can be corrected after submitting
 const STEP = 0.1; // of what is seen, that a key moves by
@@ -38,34 +41,36 @@ class Work {
   #said = byId("said", HTMLElement);
   #problem = byId("problem", HTMLElement);
   #submitButton = byId("submit", HTMLButtonElement);
-  #keys = new Keys({});
   /** @type {Progress | null} */
   #progress = null;
   /** @type {Assignment | null} the item that is shown */
   #item = null;
+  /** Whether it cannot be shown, since the server lacks one of its pictures. */
+  #broken = false;
   #choices = new Choices([], 0, null);
   #watch = new Stopwatch();
-  /** @type {Map<string, Draft>} */
-  #drafts = new Map();
+  #drafts = new Drafts(meta("person"));
   /** @type {Assignment[]} submitted last, with their votes */
   #past = [];
-  #gallery = new Gallery();
+  #gallery = new Gallery(picturesOf);
   #questions = new Questions((index) => this.#go(index), (reason) => this.#skip(reason));
   #board = new Board(
     (place) => this.#choose(place),
     (place, mark) => this.#change(() => this.#choices.mark(place, mark)),
   );
-  #keysDialog = new KeysDialog((keys) => void this.#saveKeys(keys));
-
-  #keptDrafts = new Drafts(meta("person"));
+  #controls = new Controls(
+    (action, repeated) => this.#act(action, repeated),
+    (action) => action === "flip" && this.#board.flip(false),
+    (keys) => void this.#saveKeys(keys),
+  );
 
   /** @param {Kept} kept */
   constructor(kept) {
     this.kept = kept;
-    this.outbox = new Outbox(kept, {
+    this.outbox = new Outbox(storeIn(kept), send, {
       changed: () => this.#printWaiting(),
-      settled: (accepted, answer) => this.#settled(accepted, answer),
-      refused: (detail) => this.#tellProblem(`An answer was not accepted: ${detail}`),
+      settled: (accepted, { answer }) => this.#settled(accepted, answer),
+      refused: (detail) => this.#tellProblem(`An answer was not accepted. ${detail}`),
       ended: (error) => this.#ended(error),
     });
     this.hand = new Hand(this.outbox, {
@@ -77,7 +82,6 @@ class Work {
   }
 
   async start() {
-    for (const draft of this.#keptDrafts.all()) this.#drafts.set(draft.item.id, draft);
     this.#past = (await this.kept.get("past", "items")) ?? [];
     await this.outbox.start();
     await this.#join();
@@ -88,7 +92,7 @@ class Work {
     try {
       const { progress, settings } = await this.hand.start();
       this.#progress = progress;
-      this.#printKeys(new Keys(settings.keys ?? {}));
+      this.#controls.print(new Keys(settings.keys ?? {}));
     } catch (error) {
       if (error instanceof Refused && error.ended) return this.#ended(error);
       this.hand.nothing = "cut";
@@ -96,9 +100,9 @@ class Work {
       setTimeout(() => void this.#join(), 3000);
       return;
     }
-    for (const { item } of this.#drafts.values()) {
-      if (item.votes !== null && !this.outbox.holds(item.id)) this.hand.putFirst(item);
-      else if (!this.hand.items.some(({ id }) => id === item.id)) this.#forgetDraft(item);
+    for (const item of this.#drafts.items) {
+      if (item.votes !== null && !isAnswered(this.outbox, item.id)) this.hand.putFirst(item);
+      else if (!this.hand.items.some(({ id }) => id === item.id)) this.#drafts.remove(item.id);
     }
     this.#handChanged();
     await this.hand.fill();
@@ -114,16 +118,15 @@ class Work {
     const next = this.hand.items[0];
     if (next !== undefined) return this.#show(next);
     const [title, text] = EMPTY[this.hand.nothing ?? (this.outbox.trouble ? "cut" : "loading")];
-    byId("item", HTMLElement).hidden = true;
-    byId("empty", HTMLElement).hidden = false;
+    this.#reveal("empty");
     say(byId("empty-title", HTMLElement), title);
     say(byId("empty-text", HTMLElement), text);
-    document.title = `${title} – ${meta("project")}`;
+    document.title = `${title} – ${meta("site")}`;
   }
 
   /** @param {Assignment} item */
   #show(item) {
-    const draft = this.#drafts.get(item.id);
+    const draft = this.#drafts.of(item.id);
     this.#item = item;
     this.#choices = new Choices(
       item.dimensions.map(({ name }) => name),
@@ -131,16 +134,21 @@ class Work {
       draft?.votes ?? item.votes,
     );
     this.#watch.reset(draft?.seconds ?? 0);
-    byId("empty", HTMLElement).hidden = true;
-    byId("item", HTMLElement).hidden = false;
+    this.#reveal("item");
     this.#describe(item);
     this.#board.show(item);
     this.#questions.show(item);
-    this.#printKeys(this.#keys);
+    this.#controls.print();
     this.#print();
     if (document.querySelector("dialog[open]") === null) this.#questions.focus(this.#choices.current);
     void this.#fill(item);
-    this.#gallery.keep([...this.hand.items, ...this.#past.slice(-1), item].map(({ id }) => id));
+    this.#gallery.keep([...this.hand.items, ...this.#past.slice(-1), item]);
+  }
+
+  /** @param {"empty" | "broken" | "item"} shown */
+  #reveal(shown) {
+    for (const id of ["empty", "broken", "item"]) byId(id, HTMLElement).hidden = id !== shown;
+    this.#broken = shown === "broken";
   }
 
   /** @param {Assignment} item */
@@ -155,7 +163,7 @@ class Work {
     const what = unwritten ? prompt : `${TASKS[item.task]}: ${prompt}`;
     const correcting = item.votes === null ? "" : "Correcting: ";
     this.#announce(`${correcting}${what}. ${counted(item.candidates.length, "candidate")}.`);
-    document.title = `${TASKS[item.task]}: ${prompt.slice(0, 60)} – ${meta("project")}`;
+    document.title = `${TASKS[item.task]}: ${prompt.slice(0, 60)} – ${meta("site")}`;
   }
 
   /**
@@ -169,8 +177,9 @@ class Work {
       this.#board.fill(pictures);
       this.#watch.start();
       this.#printSubmit();
-    } catch {
+    } catch (error) {
       if (this.#item !== item) return;
+      if (!isPassing(error)) return this.#reveal("broken");
       this.#tellProblem("The pictures of this item could not be loaded; the page goes on trying.");
       setTimeout(() => this.#item === item && void this.#fill(item), 3000);
     }
@@ -205,7 +214,7 @@ class Work {
     this.#print();
     if (this.#questions.hasFocus) this.#questions.focus(this.#choices.current);
     const title = this.#item.dimensions[before]?.title;
-    const then = this.#choices.complete ? ` All answered: ${printed(this.#keys.of("submit"))} submits.` : "";
+    const then = this.#choices.complete ? ` All answered: ${this.#controls.of("submit")} submits.` : "";
     this.#announce(`${title}: ${sentence(this.#choices.votes[before])}.${then}`);
   }
 
@@ -250,7 +259,7 @@ class Work {
     const votes = this.#choices.votes;
     const seconds = Math.ceil(this.#watch.seconds * 100) / 100;
     const answer = { uuid: uuid(), assignment: item.id, seconds, votes };
-    void this.outbox.add(answer, item.votes !== null).then(() => this.#forgetDraft(item));
+    void this.outbox.add(waiting(answer, item.votes !== null)).then(() => this.#drafts.remove(item.id));
     this.#remember({ ...item, votes });
     this.hand.drop(item);
     this.#item = null;
@@ -259,7 +268,7 @@ class Work {
   }
 
   #undo() {
-    if (this.#item !== null && this.#choices.undo()) {
+    if (this.#item !== null && !this.#broken && this.#choices.undo()) {
       this.#keepDraft();
       this.#print();
       this.#questions.focus(this.#choices.current);
@@ -282,15 +291,7 @@ class Work {
 
   #keepDraft() {
     if (this.#item === null) return;
-    const draft = { item: this.#item, votes: this.#choices.votes, seconds: this.#watch.seconds };
-    this.#drafts.set(this.#item.id, draft);
-    this.#keptDrafts.put(draft);
-  }
-
-  /** @param {Assignment} item */
-  #forgetDraft(item) {
-    this.#drafts.delete(item.id);
-    this.#keptDrafts.remove(item.id);
+    this.#drafts.put({ item: this.#item, votes: this.#choices.votes, seconds: this.#watch.seconds });
   }
 
   /**
@@ -309,7 +310,7 @@ class Work {
 
   /** @param {Assignment} item */
   #lost(item) {
-    this.#forgetDraft(item);
+    this.#drafts.remove(item.id);
     if (this.#item?.id === item.id) {
       this.#item = null;
       this.#tellProblem("That item was given to somebody else, since nothing was heard from this page for a while.");
@@ -322,50 +323,20 @@ class Work {
   #ended(error) {
     const dialog = byId("ended", HTMLDialogElement);
     const count = this.outbox.waiting.length;
-    say(byId("ended-text", HTMLElement), `${error.message}${/[.!?]$/.test(error.message) ? "" : "."}`);
+    say(byId("ended-text", HTMLElement), error.message);
     byId("ended-waiting", HTMLElement).hidden = count === 0;
     say(byId("ended-count", HTMLElement), counted(count, "answer"));
     if (!dialog.open) dialog.showModal();
   }
 
   #printWaiting() {
-    const { waiting } = this.outbox;
-    const trouble = this.outbox.trouble || (this.hand.nothing === "cut" ? "No connection" : "");
-    const kept = this.kept.lasting ? "kept on this device" : "kept until this page is closed";
-    const count = waiting.length > 0 ? `${counted(waiting.length, "answer")} waiting, ${kept}` : "";
-    const shown = waiting.length > 1 || trouble ? [trouble, count].filter(Boolean).join(": ") : "";
-    say(byId("waiting", HTMLElement), shown);
-    this.#printProgress();
+    printWaiting(this.outbox, this.hand.nothing === "cut", this.kept.lasting);
+    if (this.#progress !== null) printProgress(this.#progress, this.outbox);
     if (this.#item === null) this.#showNext();
-  }
-
-  #printProgress() {
-    if (this.#progress === null) return;
-    const unsent = this.outbox.waiting.filter(({ correction }) => !correction).length;
-    const done = this.#progress.done + unsent;
-    const remaining = Math.max(0, this.#progress.remaining - unsent);
-    const pace = this.#progress.seconds_an_item;
-    const bar = byId("progress", HTMLProgressElement);
-    bar.max = Math.max(1, done + remaining);
-    bar.value = done;
-    say(byId("done", HTMLElement), String(done));
-    say(byId("remaining", HTMLElement), String(remaining));
-    byId("pace-part", HTMLElement).hidden = pace === null;
-    say(byId("pace", HTMLElement), duration(pace ?? 0));
-    say(byId("time-left", HTMLElement), duration((pace ?? 0) * remaining));
-  }
-
-  /** @param {Keys} keys */
-  #printKeys(keys) {
-    this.#keys = keys;
-    for (const label of document.querySelectorAll("[data-key-of]")) {
-      if (label instanceof HTMLElement) label.textContent = printed(keys.of(label.dataset.keyOf ?? ""));
-    }
   }
 
   /** @param {Keys} keys */
   async #saveKeys(keys) {
-    this.#printKeys(keys);
     this.#print();
     try {
       await call("PUT", "/api/settings", { keys: keys.own });
@@ -373,17 +344,6 @@ class Work {
     } catch {
       this.#tellProblem("Your keys hold until this page is closed: they could not be saved.");
     }
-  }
-
-  #openHelp() {
-    const rows = ACTIONS.map(({ name, title }) => {
-      const row = copyOf("help-row");
-      part(row, "key", HTMLElement).textContent = printed(this.#keys.of(name));
-      part(row, "title", HTMLElement).textContent = title;
-      return row;
-    });
-    byId("help-list", HTMLElement).replaceChildren(...rows);
-    byId("help", HTMLDialogElement).showModal();
   }
 
   async #signOut() {
@@ -407,11 +367,12 @@ class Work {
   }
 
   /**
-   * Do what a key or a button stands for; false if it is nothing here.
+   * Do what a key or a button stands for; what cannot be seen is not answered.
    * @param {string} action
    * @param {boolean} repeated
    */
   #act(action, repeated) {
+    if (this.#broken && action !== "undo" && action !== "help") return;
     const { view } = this.#board;
     const step = STEP / view.scale;
     /** @type {Record<string, () => void>} */
@@ -435,7 +396,7 @@ class Work {
       mask: () => this.#board.toggleMask(),
       crop: () => this.#board.toggleCrop(),
       zoom: () => view.cycle(),
-      help: () => this.#openHelp(),
+      help: () => this.#controls.openHelp(),
     };
     if (action in moves) moves[action]();
     else if (action.startsWith("choose_")) repeated || this.#number(Number(action.slice(7)) - 1);
@@ -450,58 +411,19 @@ class Work {
 
   #askReason() {
     this.#questions.ask(!this.#questions.asking);
-    const reasons = REASONS.map((reason, index) => `${printed(this.#keys.of(`choose_${index + 1}`))} ${SAID[reason]}`);
+    const reasons = REASONS.map((reason, index) => `${this.#controls.of(`choose_${index + 1}`)} ${SAID[reason]}`);
     if (this.#questions.asking) this.#announce(`Why skip it? ${reasons.join(", ").toLowerCase()}.`);
   }
 
   #listen() {
-    document.addEventListener("keydown", (event) => this.#onKey(event));
-    document.addEventListener("keyup", (event) => {
-      if (keyOf(event) === this.#keys.of("flip")) this.#board.flip(false);
-    });
-    addEventListener("blur", () => this.#board.flip(false));
-    document.addEventListener("mousedown", (event) => {
-      const onButton = event.target instanceof Element && event.target.closest("#item button:not(.question)");
-      if (onButton) event.preventDefault(); // the focus stays on the question: the keyboard goes on where it was
-    });
-    for (const button of document.querySelectorAll("button[data-action]")) {
-      const action = /** @type {HTMLElement} */ (button).dataset.action ?? "";
-      button.addEventListener("click", () => this.#act(action, false));
-    }
-    const { flip } = this.#board.buttons;
-    flip.addEventListener("pointerdown", () => this.#board.flip(true));
-    for (const end of ["pointerup", "pointerleave", "pointercancel"]) {
-      flip.addEventListener(end, () => this.#board.flip(false));
-    }
-    flip.addEventListener("click", (event) => {
-      if (event.detail === 0) this.#board.flip(flip.getAttribute("aria-pressed") !== "true"); // by keyboard
-    });
-    byId("open-keys", HTMLButtonElement).addEventListener("click", () => this.#keysDialog.open(this.#keys));
-    byId("help-keys", HTMLButtonElement).addEventListener("click", () => {
-      byId("help", HTMLDialogElement).close();
-      this.#keysDialog.open(this.#keys);
-    });
+    byId("again", HTMLButtonElement).addEventListener("click", () => this.#item && this.#show(this.#item));
     byId("sign-out", HTMLButtonElement).addEventListener("click", () => void this.#signOut());
     byId("problem-close", HTMLButtonElement).addEventListener("click", () => {
       byId("problem-bar", HTMLElement).hidden = true;
     });
-    closable(byId("help", HTMLDialogElement));
     setInterval(() => this.#printSubmit(), 200);
     addEventListener("pagehide", () => this.#keepDraft());
     document.addEventListener("visibilitychange", () => this.#keepDraft());
-  }
-
-  /** @param {KeyboardEvent} event */
-  #onKey(event) {
-    const key = keyOf(event);
-    if (key === null || document.querySelector("dialog[open]") !== null) return;
-    if (key === "Escape" && this.#questions.asking) return this.#questions.ask(false);
-    const onControl = event.target instanceof Element && event.target.closest("button:not(.question), a, input");
-    if (onControl && (key === "Enter" || key === "Space")) return; // they press what has the focus
-    const action = this.#keys.action(key);
-    if (action === undefined) return;
-    event.preventDefault();
-    this.#act(action, event.repeat);
   }
 }
 

@@ -1,4 +1,4 @@
-import { picture } from "./api.js";
+import { fileOf } from "./gallery.js";
 
 /** @import { Trial } from "./types.js" */
 
@@ -10,60 +10,23 @@ import { picture } from "./api.js";
  * @property {Path2D} outline around what was to change, in pixels of the picture
  */
 
-const WAITS_MS = [500, 1000, 2000, 4000, 8000, 15_000, 30_000];
-
-/** Fetches and decodes the pictures of trials before they are shown. */
-export class Gallery {
-  /** @type {Map<string, Promise<Pictures>>} */
-  #trials = new Map();
-
-  /**
-   * The pictures of a trial; asked for twice, they are fetched once.
-   * @param {Trial} trial
-   * @returns {Promise<Pictures>}
-   */
-  of(trial) {
-    const known = this.#trials.get(trial.id);
-    if (known !== undefined) return known;
-    const coming = picturesOf(trial);
-    coming.catch(() => this.#trials.delete(trial.id));
-    this.#trials.set(trial.id, coming);
-    return coming;
-  }
-
-  /**
-   * Forget all trials but these.
-   * @param {Trial[]} trials
-   */
-  keep(trials) {
-    for (const [id, coming] of this.#trials) {
-      if (trials.some((trial) => trial.id === id)) continue;
-      this.#trials.delete(id);
-      coming.then(({ source, shown }) => [source, ...shown].forEach(URL.revokeObjectURL), () => {});
-    }
-  }
-}
-
 /**
+ * Fetch and decode them.
  * @param {Trial} trial
  * @returns {Promise<Pictures>}
  */
-async function picturesOf(trial) {
-  const [source, mask, ...shown] = await Promise.all([trial.source, trial.mask, ...trial.pictures].map(patiently));
+export async function picturesOf(trial) {
+  const [source, mask, ...shown] = await Promise.all([trial.source, trial.mask, ...trial.pictures].map(fileOf));
   const outline = outlineOf(await createImageBitmap(mask));
   return { source: URL.createObjectURL(source), shown: shown.map((file) => URL.createObjectURL(file)), outline };
 }
 
-/** @param {string} id */
-async function patiently(id) {
-  for (const wait of WAITS_MS) {
-    try {
-      return await picture(id);
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, wait));
-    }
-  }
-  return picture(id);
+/**
+ * Give the files back.
+ * @param {Pictures} pictures
+ */
+export function forget({ source, shown }) {
+  for (const file of [source, ...shown]) URL.revokeObjectURL(file);
 }
 
 /**

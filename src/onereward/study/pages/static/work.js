@@ -1,7 +1,10 @@
-import { call, meta, place as placeNow, Refused, Unreachable, uuid } from "./api.js";
+import { storeOf } from "./answers.js";
+import { call, isPassing, meta, Refused, Unreachable, uuid } from "./api.js";
+import { place as placeNow, submit as send } from "./calls.js";
 import { byId, closable, say } from "./dom.js";
+import { Gallery } from "./gallery.js";
 import { Outbox } from "./outbox.js";
-import { Gallery } from "./pictures.js";
+import { forget, picturesOf } from "./pictures.js";
 import { Questions } from "./questions.js";
 import { Stage } from "./stage.js";
 import { Stopwatch } from "./stopwatch.js";
@@ -11,7 +14,7 @@ import { Stopwatch } from "./stopwatch.js";
 const RETRY_MS = 3000;
 const KEYS = "onereward-study-keys";
 
-const screens = ["loading", "ready", "pause", "trial"].map((id) => byId(id, HTMLElement));
+const screens = ["loading", "broken", "ready", "pause", "trial"].map((id) => byId(id, HTMLElement));
 const form = byId("answers", HTMLFormElement);
 const problem = byId("problem", HTMLElement);
 const said = byId("said", HTMLElement);
@@ -20,13 +23,13 @@ const shortcuts = byId("shortcuts", HTMLInputElement);
 const help = byId("help", HTMLDialogElement);
 const leave = byId("leave", HTMLDialogElement);
 
-const gallery = new Gallery();
+const gallery = new Gallery(picturesOf, forget);
 const stopwatch = new Stopwatch();
 const stage = new Stage();
 const questions = new Questions(printAnswers);
-const outbox = new Outbox(meta("person"), {
+const outbox = new Outbox(storeOf(meta("person")), send, {
   changed: printState,
-  settled: (at) => arrive(at),
+  settled: ({ place }) => arrive(place),
   refused: (detail) => {
     tell(detail);
     void look();
@@ -43,7 +46,7 @@ let rested = -1;
 
 /** The next trials that are not answered on this device. */
 function open() {
-  return at === null ? [] : at.trials.filter(({ id }) => !outbox.holds(id));
+  return at === null ? [] : at.trials.filter(({ id }) => !outbox.waiting.some(({ trial }) => trial === id));
 }
 
 function done() {
@@ -113,9 +116,11 @@ async function show(trial) {
     const pictures = await gallery.of(trial);
     if (shown !== trial) return;
     await stage.show(pictures);
-    stopwatch.restart();
+    stopwatch.reset(0);
+    stopwatch.start();
   } catch (error) {
-    if (!(error instanceof Unreachable)) throw error;
+    if (shown !== trial) return;
+    if (!isPassing(error)) return reveal("broken");
     tell("The pictures do not come: check your connection.");
     setTimeout(() => shown === trial && void show(trial), RETRY_MS);
   }
@@ -138,7 +143,7 @@ function submit() {
   const answer = { uuid: uuid(), trial: shown.id, seconds: stopwatch.seconds, values: questions.values };
   shown = null;
   tell("");
-  outbox.add(answer);
+  void outbox.add(answer);
   advance();
 }
 
@@ -171,8 +176,9 @@ function printState() {
   }
   const count = outbox.waiting.length;
   const words = `No connection: ${count} answer${count === 1 ? " is" : "s are"} kept on this device and sent later`;
-  say(byId("network", HTMLElement), outbox.cut && count > 0 ? words : "");
-  const waiting = at?.stage !== "ready" && open().length === 0 && outbox.cut;
+  const cut = outbox.trouble === "cut";
+  say(byId("network", HTMLElement), cut && count > 0 ? words : "");
+  const waiting = at?.stage !== "ready" && open().length === 0 && cut;
   say(byId("loading-title", HTMLElement), waiting ? "Waiting for the connection" : "One moment");
   say(
     byId("loading-text", HTMLElement),
@@ -239,6 +245,7 @@ byId("go-on", HTMLButtonElement).addEventListener("click", () => {
   rested = done();
   advance();
 });
+byId("again", HTMLButtonElement).addEventListener("click", advance);
 byId("open-help", HTMLButtonElement).addEventListener("click", () => help.showModal());
 byId("open-leave", HTMLButtonElement).addEventListener("click", () => leave.showModal());
 byId("withdraw", HTMLButtonElement).addEventListener("click", () => void withdraw());
@@ -257,5 +264,5 @@ shortcuts.addEventListener("change", () => {
   }
 });
 document.body.classList.toggle("keys-off", !shortcuts.checked);
-void outbox.flush();
+await outbox.start();
 void look();

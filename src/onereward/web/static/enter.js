@@ -1,4 +1,4 @@
-import { call, Refused } from "./api.js";
+import { call, meta, Refused } from "./api.js";
 import { byId, say } from "./dom.js";
 
 const title = byId("title", HTMLElement);
@@ -15,11 +15,11 @@ function readLink() {
 
 async function enter() {
   again.hidden = true;
-  if (token === "") return tell("Open your link", "This page needs the personal link that you were given: open it again.");
-  tell("One moment", "Your link is being checked.");
+  if (token === "") return tell("Open your link", "This page needs the personal link that you were given.");
+  tell("One moment", "You are being signed in.");
   try {
-    const { role } = /** @type {{role: string}} */ (await call("POST", "/api/session", { token }));
-    location.replace(role === "admin" ? "/status" : "/study");
+    await call("POST", "/api/session", { token });
+    location.replace("/"); // which leads to this person's page
   } catch (error) {
     failed(error);
   }
@@ -28,7 +28,7 @@ async function enter() {
 /** @param {unknown} error */
 function failed(error) {
   if (error instanceof Refused && [401, 404, 422].includes(error.status)) {
-    return tell("This link does not work", "It may have been replaced, or you may have left the study.");
+    return tell("This link does not work", "It may have been replaced or withdrawn: ask whoever gave it to you for a new one.");
   }
   again.hidden = false;
   if (error instanceof Refused && error.status === 429) {
@@ -44,7 +44,7 @@ function failed(error) {
 function tell(head, words) {
   say(title, head);
   say(text, words);
-  document.title = head;
+  document.title = `${head} – ${meta("site")}`;
 }
 
 again.addEventListener("click", () => void enter());

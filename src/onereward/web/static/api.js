@@ -1,12 +1,10 @@
-/** @import { Accepted, Answer, Assignment, Held, Nothing, Summary } from "./types.js" */
-
 const PATIENCE_MS = 20_000;
 
 /** The server answered, and said no. */
 export class Refused extends Error {
   /**
    * @param {number} status
-   * @param {string} detail the server's sentence
+   * @param {string} detail what the server says, as a sentence
    * @param {number} wait seconds after which it may be tried again
    */
   constructor(status, detail, wait) {
@@ -28,6 +26,14 @@ export class Refused extends Error {
 
 /** No answer came: the network is cut or the server is down. */
 export class Unreachable extends Error {}
+
+/**
+ * Whether what failed may go well later, by itself.
+ * @param {unknown} error
+ */
+export function isPassing(error) {
+  return error instanceof Unreachable || (error instanceof Refused && error.passing);
+}
 
 /**
  * What the page's <meta> of that name says.
@@ -59,61 +65,11 @@ export async function call(method, path, body) {
     });
     text = await response.text();
   } catch {
-    throw new Unreachable("The server cannot be reached.");
+    throw new Unreachable("The server cannot be reached: check your connection and try again.");
   }
   const content = parsed(text);
   if (response.ok) return content;
   throw new Refused(response.status, detailOf(content, response), Number(response.headers.get("Retry-After")) || 0);
-}
-
-/**
- * What this person holds.
- * @returns {Promise<Held>}
- */
-export async function held() {
-  return /** @type {Held} */ (await call("GET", "/api/assignments"));
-}
-
-/**
- * The next item; asked again with the same request it is the same.
- * @param {string} request
- * @param {boolean} ahead whether it is to be shown later
- * @returns {Promise<Assignment | {none: Nothing}>}
- */
-export async function claim(request, ahead) {
-  return /** @type {Assignment | {none: Nothing}} */ (await call("POST", "/api/assignments", { request, ahead }));
-}
-
-/**
- * Keep an item for longer.
- * @param {string} assignment
- */
-export async function heartbeat(assignment) {
-  await call("POST", `${pathOf(assignment)}/heartbeat`);
-}
-
-/**
- * Take back an item that was answered, to correct it.
- * @param {string} assignment
- * @returns {Promise<Assignment>}
- */
-export async function reopen(assignment) {
-  return /** @type {Assignment} */ (await call("POST", `${pathOf(assignment)}/reopen`));
-}
-
-/**
- * @param {Answer} answer
- * @returns {Promise<Accepted>}
- */
-export async function submit(answer) {
-  return /** @type {Accepted} */ (await call("POST", "/api/answers", answer));
-}
-
-/**
- * @returns {Promise<Summary>}
- */
-export async function summary() {
-  return /** @type {Summary} */ (await call("GET", "/api/admin/summary"));
 }
 
 /** A random id (version 4); crypto.randomUUID is missing where a page comes over plain HTTP. */
@@ -123,11 +79,6 @@ export function uuid() {
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-}
-
-/** @param {string} assignment */
-function pathOf(assignment) {
-  return `/api/assignments/${encodeURIComponent(assignment)}`;
 }
 
 /**
@@ -143,10 +94,12 @@ function parsed(text) {
 }
 
 /**
+ * The server's words as a sentence.
  * @param {unknown} content
  * @param {Response} response
  */
 function detailOf(content, response) {
   const known = typeof content === "object" && content !== null && "detail" in content;
-  return known ? String(content.detail) : `The server answered ${response.status}.`;
+  const detail = known ? String(content.detail) : `the server answered ${response.status}`;
+  return `${detail.charAt(0).toUpperCase()}${detail.slice(1)}${/[.!?]$/.test(detail) ? "" : "."}`;
 }

@@ -53,7 +53,7 @@ export function announce(region, text) {
 }
 
 /**
- * Close a dialog by its close button and by a click beside it; Escape closes it anyway.
+ * Close a dialog by its close buttons and by a click beside it; Escape closes it anyway.
  * @param {HTMLDialogElement} dialog
  */
 export function closable(dialog) {
@@ -61,6 +61,16 @@ export function closable(dialog) {
   dialog.addEventListener("mousedown", (event) => {
     if (event.target === dialog) dialog.close();
   });
+}
+
+/**
+ * Whether a button is pressed, or press it.
+ * @param {HTMLButtonElement} button
+ * @param {boolean} [pressed]
+ */
+export function pressed(button, pressed) {
+  if (pressed !== undefined) button.setAttribute("aria-pressed", String(pressed));
+  return button.getAttribute("aria-pressed") === "true";
 }
 
 /**

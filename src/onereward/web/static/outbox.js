@@ -1,44 +1,47 @@
-import { Refused, reopen, submit, Unreachable } from "./api.js";
-
-/** @import { Accepted, Answer } from "./types.js" */
-/** @import { Kept } from "./keeping.js" */
+import { Refused, Unreachable } from "./api.js";
 
 /**
- * An answer on its way, with what is needed to send it after a reload.
- * @typedef {object} Waiting
- * @property {string} key the order in which they were given
- * @property {boolean} correction whether the item must be taken back first
- * @property {Answer} answer
+ * Where what waits is kept on this device.
+ * @template Waiting
+ * @typedef {object} Store
+ * @property {() => Waiting[] | Promise<Waiting[]>} all oldest first
+ * @property {(one: Waiting) => void | Promise<void>} put returns when it is kept
+ * @property {(one: Waiting) => void | Promise<void>} remove
  */
 
 /**
- * Who is told what becomes of the answers.
+ * Who is told what becomes of what waits.
+ * @template Waiting, Accepted
  * @typedef {object} Listener
  * @property {() => void} changed how many wait, or whether the server can be reached
- * @property {(accepted: Accepted, answer: Answer) => void} settled
+ * @property {(accepted: Accepted, one: Waiting) => void} settled
  * @property {(detail: string) => void} refused for good
- * @property {(error: Refused) => void} ended nobody is signed in any more: the answers stay here
+ * @property {(error: Refused) => void} ended nobody is signed in any more: what waits stays here
  */
 
 const LONGEST_WAIT_MS = 30_000;
 
-/** Answers kept on this device until the server has them; sent in order, again and again, under the same uuid. */
+/**
+ * Answers kept on this device until the server has them; sent in order, again and again, always under the same uuid.
+ * @template Waiting, Accepted
+ */
 export class Outbox {
   /** @type {Waiting[]} */
   waiting = [];
-  /** Why the last try failed; empty where it did not. */
+  /** @type {"" | "cut" | "ended" | "busy"} why the last try failed; empty where it did not */
   trouble = "";
   #failures = 0;
   #timer = 0;
   #sending = false;
-  #last = 0;
 
   /**
-   * @param {Kept} kept
-   * @param {Listener} listener
+   * @param {Store<Waiting>} store
+   * @param {(one: Waiting) => Promise<Accepted>} send throws Refused or Unreachable
+   * @param {Listener<Waiting, Accepted>} listener
    */
-  constructor(kept, listener) {
-    this.kept = kept;
+  constructor(store, send, listener) {
+    this.store = store;
+    this.send = send;
     this.listener = listener;
     addEventListener("online", () => void this.flush());
     document.addEventListener("visibilitychange", () => void this.flush());
@@ -46,29 +49,19 @@ export class Outbox {
 
   /** Read what an earlier page left and send it. */
   async start() {
-    this.waiting = await this.kept.all("outbox");
+    this.waiting = await this.store.all();
     void this.flush();
   }
 
   /**
-   * Whether the answer to an item waits here.
-   * @param {string} assignment
+   * Keep one more, and start to send it; returns when it is kept.
+   * @param {Waiting} one
    */
-  holds(assignment) {
-    return this.waiting.some((one) => one.answer.assignment === assignment);
-  }
-
-  /**
-   * Keep an answer, and start to send it; returns when it is on the disk.
-   * @param {Answer} answer
-   * @param {boolean} correction
-   */
-  async add(answer, correction) {
-    this.#last = Math.max(Date.now(), this.#last + 1);
-    const one = { key: String(this.#last).padStart(16, "0"), correction, answer };
+  async add(one) {
     this.waiting.push(one);
+    const kept = this.store.put(one);
     this.listener.changed();
-    await this.kept.put("outbox", one.key, one);
+    await kept;
     void this.flush();
   }
 
@@ -89,10 +82,9 @@ export class Outbox {
   /** @param {Waiting} one */
   async #send(one) {
     try {
-      if (one.correction) await reopen(one.answer.assignment);
-      const accepted = await submit(one.answer);
+      const accepted = await this.send(one);
       await this.#drop(one);
-      this.listener.settled(accepted, one.answer);
+      this.listener.settled(accepted, one);
     } catch (error) {
       if (!(error instanceof Refused) || error.passing) throw error;
       await this.#drop(one);
@@ -102,7 +94,7 @@ export class Outbox {
 
   /** @param {Waiting} one */
   async #drop(one) {
-    await this.kept.remove("outbox", one.key);
+    await this.store.remove(one);
     this.waiting = this.waiting.filter((other) => other !== one);
     this.#failures = 0;
     this.trouble = "";
@@ -112,7 +104,7 @@ export class Outbox {
   /** @param {unknown} error */
   #later(error) {
     if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
-    this.trouble = error instanceof Unreachable ? "No connection" : error.ended ? "Signed out" : "The server is busy";
+    this.trouble = error instanceof Unreachable ? "cut" : error.ended ? "ended" : "busy";
     this.listener.changed();
     if (error instanceof Refused && error.ended) return this.listener.ended(error);
     const asked = error instanceof Refused ? error.wait * 1000 : 0;

@@ -73,20 +73,20 @@ export class View {
 const TAP_PIXELS = 8;
 
 /**
- * Zoom and move by wheel, drag and pinch on a canvas; a tap that does neither is told.
- * @param {HTMLCanvasElement} canvas
+ * Zoom and move by wheel, drag and pinch on an element; a tap that does neither is told.
+ * @param {HTMLElement} element
  * @param {View} view
- * @param {() => {width: number, height: number}} fitted the size of the whole picture on this canvas, in CSS pixels
- * @param {() => void} tapped
+ * @param {() => {width: number, height: number}} fitted the size of the whole picture on it, in CSS pixels
+ * @param {(x: number, y: number) => void} tapped where, in shares of the picture
  */
-export function gestures(canvas, view, fitted, tapped) {
+export function gestures(element, view, fitted, tapped) {
   /** @type {Map<number, {x: number, y: number}>} */
   const fingers = new Map();
   let travelled = 0;
 
   /** @param {{clientX: number, clientY: number}} at */
   const pointAt = (at) => {
-    const box = canvas.getBoundingClientRect();
+    const box = element.getBoundingClientRect();
     const whole = fitted();
     return {
       x: view.x + (at.clientX - box.left - box.width / 2) / (whole.width * view.scale),
@@ -94,7 +94,7 @@ export function gestures(canvas, view, fitted, tapped) {
     };
   };
 
-  canvas.addEventListener(
+  element.addEventListener(
     "wheel",
     (event) => {
       event.preventDefault();
@@ -103,21 +103,21 @@ export function gestures(canvas, view, fitted, tapped) {
     },
     { passive: false },
   );
-  canvas.addEventListener(
+  element.addEventListener(
     "touchstart",
     (event) => {
       if (event.touches.length > 1) event.preventDefault(); // or the page scrolls under a pinch
     },
     { passive: false },
   );
-  canvas.addEventListener("pointerdown", (event) => {
+  element.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
-    canvas.setPointerCapture(event.pointerId);
+    element.setPointerCapture(event.pointerId);
     if (fingers.size === 0) travelled = 0;
     else travelled = Infinity;
     fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
   });
-  canvas.addEventListener("pointermove", (event) => {
+  element.addEventListener("pointermove", (event) => {
     const before = fingers.get(event.pointerId);
     if (before === undefined) return;
     const whole = fitted();
@@ -133,10 +133,12 @@ export function gestures(canvas, view, fitted, tapped) {
     const share = view.scale * fingers.size; // of two fingers that move together each moves it half the way
     if (travelled > TAP_PIXELS) view.move(-dx / (whole.width * share), -dy / (whole.height * share));
   });
-  canvas.addEventListener("pointerup", (event) => {
-    if (fingers.delete(event.pointerId) && travelled <= TAP_PIXELS) tapped();
+  element.addEventListener("pointerup", (event) => {
+    if (!fingers.delete(event.pointerId) || travelled > TAP_PIXELS) return;
+    const { x, y } = pointAt(event);
+    tapped(x, y);
   });
-  canvas.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
+  element.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
 }
 
 /** @param {Map<number, {x: number, y: number}>} fingers */
