@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import httpx
 from fastapi.testclient import TestClient
@@ -18,6 +18,7 @@ from onereward.web.sessions import csrf_of
 
 NO_LIMIT = 1_000_000
 """A rate that nobody reaches."""
+_Result = TypeVar("_Result")
 _PATIENCE = 60  # seconds after which a server that was killed should have been replaced
 
 
@@ -127,7 +128,7 @@ class Browser:
         """End its connections."""
         self._client.close()
 
-    def _patiently(self, act: Callable[[], Any]) -> Any:
+    def _patiently(self, act: Callable[[], _Result]) -> _Result:
         end = time.monotonic() + _PATIENCE
         while True:
             self._client.base_url = httpx.URL(self._address.url)

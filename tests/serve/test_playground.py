@@ -9,37 +9,25 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from skimage import data
 
 from onereward.edit.editor import load_editor
 from onereward.edit.jobs import Recipe
+from tests.browser import browser
 from tests.serve.running import Running, running
 from tests.tiny import tiny_flux_fill_folder
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM: dict[str, Any] = {
-    "executable_path": "/usr/bin/chromium",
-    "args": [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ],
-}
 PHOTO = Image.fromarray(data.astronaut()).crop((60, 0, 460, 300))
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)
+__all__ = ["browser"]
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +46,6 @@ def server(base_editor: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             yield server
     assert not any(file.is_file() for file in left.rglob("*"))  # what was sent and made is gone with the server
     assert "onereward/serve/play" not in log.read_text()  # no error went through the playground
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(**CHROMIUM)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

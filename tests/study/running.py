@@ -203,6 +203,7 @@ def serving(made: Made) -> Iterator[str]:
     loose = Rates(per_second=1e9, burst=10**9)
     with bound("127.0.0.1", 0) as listener:
         app = create_app(made.database, made.pictures, clock=time.time, visitors=loose, strangers=loose)
+        listener.listen()  # whoever comes before the thread has begun is kept waiting, not refused
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

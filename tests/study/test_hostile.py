@@ -40,9 +40,9 @@ WISHES = ((Task.FILL, f"{SCRIPT} a cat"), (Task.EXTEND, SCRIPT))
 )
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     place = None if request.param == "sqlite" else request.getfixturevalue("postgres").new_database()
-    texts = {"title": f"Study {SCRIPT}", "consent": f"First {SCRIPT}.\n\nSecond."}
+    title, consent = f"Study {SCRIPT}", f"First {SCRIPT}.\n\nSecond."
     folder = tmp_path_factory.mktemp("hostile")
-    with study(folder, items=3, answers=40, place=place, wishes=WISHES, **texts) as made:
+    with study(folder, items=3, answers=40, place=place, wishes=WISHES, title=title, consent=consent) as made:
         open_to_all(made.database, TOKEN, made.clock)
         yield made
 

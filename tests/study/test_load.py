@@ -68,7 +68,6 @@ def test_a_crowd_waits_little_and_loses_nothing(
     assert waits
 
 
-@pytest.mark.xfail(reason="who joins is counted before the transaction that makes them", strict=True)
 def test_those_who_join_at_once_have_names_of_their_own(place: str, tmp_path: Path) -> None:
     with study(tmp_path, place=place, answers=8) as made, ThreadPoolExecutor(8) as pool:
         open_to_all(made.database, TOKEN, made.clock)

@@ -62,13 +62,16 @@ class Persons:
         """A new person's id and the token of their link, which is told this once; ValueError without a name."""
         if not name.strip():
             raise ValueError("got an empty name, expected what the list of people is to show")
-        person, salt, token = new_id(), secrets.token_hex(16), secrets.token_urlsafe(24)
         with self._database.writing() as connection:
-            at = self._clock()
-            row = {"id": person, "role": role.value, "made_at": at, "link": hashed(token)}
-            connection.execute(PEOPLE.insert(), row)
-            connection.execute(PERSONAL.insert(), {"person": person, "name": name, "salt": salt})
-            append(connection, "person", person, at, role=role.value, name=hashed(salt + name))
+            return self.add(connection, name, role)
+
+    def add(self, connection: sa.Connection, name: str, role: Role) -> tuple[str, str]:
+        """The same in the caller's transaction."""
+        person, salt, token, at = new_id(), secrets.token_hex(16), secrets.token_urlsafe(24), self._clock()
+        row = {"id": person, "role": role.value, "made_at": at, "link": hashed(token)}
+        connection.execute(PEOPLE.insert(), row)
+        connection.execute(PERSONAL.insert(), {"person": person, "name": name, "salt": salt})
+        append(connection, "person", person, at, role=role.value, name=hashed(salt + name))
         return person, token
 
     def new_link(self, person: str) -> str:

@@ -139,30 +139,18 @@ class Collecting:
 
         None for a token that is not the open link's; ConflictError where no block is left.
         """
-        with self._database.reading() as connection:
+        with self._database.writing() as connection:
             if setting(connection, OPEN_LINK) != hashed(token):
                 return None
-            _refuse_if_closed(connection)
-            if not _has_place(connection, self._clock()):
-                raise ConflictError("all places in this study are taken: thank you for your interest")
             count = _count(connection, PEOPLE.c.role == Role.PARTICIPANT)
-        person, own = self._persons.make(f"participant {count + 1}", Role.PARTICIPANT)
-        self.consent(person)
-        return own
+            person, own = self._persons.add(connection, f"participant {count + 1}", Role.PARTICIPANT)
+            self._agree(connection, person)
+            return own
 
     def consent(self, person: str) -> None:
         """Keep that the person agrees to the study's consent text; known already, nothing changes."""
         with self._database.writing() as connection:
-            study = study_of(connection)
-            _refuse_if_closed(connection)
-            _refuse_if_gone(connection, person)
-            if _participant(connection, person) is not None:
-                return
-            if not _has_place(connection, self._clock()):
-                raise ConflictError("all places in this study are taken: thank you for your interest")
-            at = self._clock()
-            connection.execute(STUDY_PARTICIPANTS.insert(), {"person": person, "consented_at": at})
-            append(connection, "consent", person, at, consent=hashed(study.config.consent))
+            self._agree(connection, person)
 
     def begin_practice(self, person: str) -> None:
         """Keep that the person has read the instructions, and give them what they practise on."""
@@ -250,6 +238,18 @@ class Collecting:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return any(picture in (row.source, row.mask, *json.loads(row.shown)) for row in rows)
+
+    def _agree(self, connection: sa.Connection, person: str) -> None:
+        study = study_of(connection)
+        _refuse_if_closed(connection)
+        _refuse_if_gone(connection, person)
+        if _participant(connection, person) is not None:
+            return
+        at = self._clock()
+        if not _has_place(connection, at):
+            raise ConflictError("all places in this study are taken: thank you for your interest")
+        connection.execute(STUDY_PARTICIPANTS.insert(), {"person": person, "consented_at": at})
+        append(connection, "consent", person, at, consent=hashed(study.config.consent))
 
     def _free_block(self, connection: sa.Connection, at: float) -> "sa.Row[tuple[object, ...]] | None":
         """The next block that is nobody's; where there is none, what is left of one whose person has not come back."""

@@ -1,7 +1,7 @@
 """What a participant is shown: pages of practice or of a block as trials, each with its pictures in the order drawn."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -12,17 +12,19 @@ from onereward.study.project import StudyConfig
 
 PRACTICE, WORK, CHECK = "practice", "work", "check"
 
+_Pictures = Mapping[tuple[int, str | None], str]
+
 
 def practice_of(connection: sa.Connection, config: StudyConfig, person: str) -> "list[dict[str, object]]":
     """A trial for each item that is for practice, of any system."""
     items = connection.execute(sa.select(STUDY_ITEMS.c.id).where(STUDY_ITEMS.c.practice).order_by(STUDY_ITEMS.c.id))
-    trials = []
-    for number, item in enumerate(items.scalars()):
+    pictures, trials = _pictures(connection), []
+    for number, item in enumerate(items.scalars().all()):
         draw = python_generator(config.seed, person, item, "practice")
         compares = config.comparisons and (not config.rates or number % 2)
         systems = list(draw.choice(config.comparisons)) if compares else [draw.choice(config.systems)]
         draw.shuffle(systems)
-        shown = [_picture(connection, item, system) for system in systems]
+        shown = [pictures[item, system] for system in systems]
         trials.append(_new_trial(PRACTICE, item, shown))
     return trials
 
@@ -31,22 +33,23 @@ def trials_of(
     connection: sa.Connection, config: StudyConfig, person: str, pages: Sequence[Sequence[int | str]]
 ) -> "list[dict[str, object]]":
     """The pages of a block in its order, with attention checks somewhere among them."""
+    pictures = _pictures(connection)
     trials = [
-        _new_trial(WORK, int(item), [_picture(connection, int(item), str(system)) for system in systems])
+        _new_trial(WORK, int(item), [pictures[int(item), str(system)] for system in systems])
         for item, *systems in pages
     ]
     if not config.check_every:
         return trials
     draw = python_generator(config.seed, person, "checks")
     ends = range(len(trials) // config.check_every * config.check_every, 0, -config.check_every)
-    checks = _checks(connection, config, person, len(ends), {int(page[0]) for page in pages})
+    checks = _checks(connection, pictures, config, person, len(ends), {int(page[0]) for page in pages})
     for end, check in zip(ends, checks, strict=True):
         trials.insert(end - draw.randrange(config.check_every), check)
     return trials
 
 
 def _checks(
-    connection: sa.Connection, config: StudyConfig, person: str, count: int, own: set[int]
+    connection: sa.Connection, pictures: _Pictures, config: StudyConfig, person: str, count: int, own: set[int]
 ) -> "list[dict[str, object]]":
     """Attention checks: a hole that was left grey, and, where outputs are rated, an answer asked for in words.
 
@@ -59,11 +62,11 @@ def _checks(
     checks = []
     for number in range(count):
         item = items[number % len(items)]
-        output = _picture(connection, item, draw.choice(config.systems))
+        output = pictures[item, draw.choice(config.systems)]
         if config.rates and number % 2:
             checks.append(_new_trial(CHECK, item, [output], asked=draw.choice((2, 4))))
             continue
-        shown = [_picture(connection, item, None)] + ([] if config.rates else [output])
+        shown = [pictures[item, None]] + ([] if config.rates else [output])
         draw.shuffle(shown)
         checks.append(_new_trial(CHECK, item, shown))
     return checks
@@ -82,8 +85,6 @@ def keep_trials(connection: sa.Connection, person: str, trials: "Sequence[dict[s
     return [list(trial.values()) for trial in trials]
 
 
-def _picture(connection: sa.Connection, item: int, system: str | None) -> str:
-    query = sa.select(STUDY_OUTPUTS.c.picture).where(
-        STUDY_OUTPUTS.c.item == item, STUDY_OUTPUTS.c.system.is_not_distinct_from(system)
-    )
-    return str(connection.execute(query).scalar_one())
+def _pictures(connection: sa.Connection) -> _Pictures:
+    """By item and system; by None for the hole."""
+    return {(row.item, row.system): row.picture for row in connection.execute(sa.select(STUDY_OUTPUTS))}
