@@ -45,9 +45,9 @@ _LONGEST = (
     "test_reward_processes.py",
     "test_loop.py",
     "test_playground.py",
-    "test_base_editor.py",
+    "test_scorer.py",
 )
-"""Files that take minutes: first, so that no worker is left with one of them at the end."""
+"""Files that take a minute or more: first, so that no worker is left with one of them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

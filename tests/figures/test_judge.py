@@ -77,7 +77,7 @@ def contrary_preferences(folder: Path, pairs: range) -> Path:
 def test_only_who_is_told_the_dimension_can_be_right_where_dimensions_disagree(tmp_path: Path) -> None:
     config = replace(
         toy_judge(),
-        steps=60,
+        steps=30,
         batch=8,
         learning_rate=2e-3,
         warm_up=5,

@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -13,7 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from onereward.cli.main import main
 from tests.preferences import packed_preferences_folder
+from tests.stock_judge import Doubles
 from tests.tiny_judge import tiny_judge_folder
 
 ROOT = Path(__file__).parents[2]
@@ -36,21 +41,25 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def _run(program: list[str], words: list[str], output: Path, *further: str) -> list[dict[str, float]]:
-    """Runs a command to its end and returns its log."""
-    done = subprocess.run(
-        [*program, *words, "--output", str(output), *further], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True
-    )
+Log = list[dict[str, float]]
+
+
+def _here(words: list[str], output: Path, *further: str) -> Path:
+    """Runs a command to its end in this process, whose imports are paid for."""
+    assert main([*words, "--output", str(output), *further]) == 0
+    return output
+
+
+def _under_torchrun(module: str, words: list[str], output: Path, *further: str) -> Path:
+    """Runs a command to its end as two processes."""
+    command = [*_torchrun(module), *words, "--output", str(output), *further]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return _log(output)
+    return output
 
 
-def _log(run: Path) -> list[dict[str, float]]:
+def _log(run: Path) -> Log:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def _one(module: str = "onereward") -> list[str]:
-    return [sys.executable, "-m", module]
 
 
 def _torchrun(module: str = "onereward") -> list[str]:
@@ -58,7 +67,7 @@ def _torchrun(module: str = "onereward") -> list[str]:
     return [*torchrun, "-m", module]
 
 
-def _relative(one: list[dict[str, float]], two: list[dict[str, float]]) -> float:
+def _relative(one: Log, two: Log) -> float:
     """The largest relative difference of two traces of losses of the same length."""
     return max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(one, two, strict=True))
 
@@ -66,46 +75,71 @@ def _relative(one: list[dict[str, float]], two: list[dict[str, float]]) -> float
 @pytest.fixture(scope="module")
 def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The run on one process, never stopped, in each precision."""
-    runs = {precision: tmp_path_factory.mktemp("whole") / precision for precision in ("float32", "float64")}
-    for precision, run in runs.items():
-        _run(_one(_module(precision)), words, run, "--set", f"precision={precision}")
+    runs = {}
+    for precision, lifted in (("float32", nullcontext()), ("float64", Doubles())):
+        with lifted:
+            run = tmp_path_factory.mktemp("whole") / precision
+            runs[precision] = _here(words, run, "--set", f"precision={precision}")
     return runs
 
 
-def _module(precision: str) -> str:
-    return "tests.train.command_in_double" if precision == "float64" else "onereward"
+Two = Callable[[str, bool, int], Path]
 
 
-@pytest.mark.parametrize("sharded", [False, True], ids=["replicated", "sharded"])
-@pytest.mark.parametrize(("precision", "bound"), [("float32", 1e-6), ("float64", 1e-12)])
+@pytest.fixture(scope="module")
+def two(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Two:
+    """`two(precision, sharded, lora_rank)`: the run on two processes under torchrun, never stopped, made once."""
+
+    @cache
+    def run(precision: str, sharded: bool, lora_rank: int) -> Path:
+        module = "tests.train.command_in_double" if precision == "float64" else "onereward"
+        further = _settings(precision, sharded, lora_rank)
+        return _under_torchrun(module, words, tmp_path_factory.mktemp("two") / "run", *further)
+
+    return run
+
+
+def _settings(precision: str, sharded: bool, lora_rank: int = 0) -> list[str]:
+    changes = ["--set", f"precision={precision}", "--set", f"lora_rank={lora_rank}"]
+    return [*changes, *(["--sharded"] if sharded else [])]
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound", "sharded"),
+    [
+        ("float32", 1e-6, True),
+        ("float64", 1e-12, False),
+        pytest.param("float32", 1e-6, False, marks=pytest.mark.soak),
+        pytest.param("float64", 1e-12, True, marks=pytest.mark.soak),
+    ],
+)
 def test_two_processes_under_torchrun_have_the_trace_of_one(
-    precision: str, bound: float, sharded: bool, words: list[str], whole: dict[str, Path], tmp_path: Path
+    precision: str, bound: float, sharded: bool, whole: dict[str, Path], two: Two
 ) -> None:
-    further = ["--set", f"precision={precision}", *(["--sharded"] if sharded else [])]
-    one = _log(whole[precision])
-    two = _run(_torchrun(_module(precision)), words, tmp_path / "two", *further)
+    alone, shared = whole[precision], two(precision, sharded, 0)
+    one, other = _log(alone), _log(shared)
     assert len(one) == STEPS
-    difference = _relative(one, two)
+    difference = _relative(one, other)
     print(f"{precision}, {'sharded' if sharded else 'replicated'}: largest relative difference {difference:.1e}")
     assert difference <= bound
-    assert [line["accuracy"] for line in one] == [line["accuracy"] for line in two]
-    assert one[-1]["validation"] == two[-1]["validation"]
-    weights, shared = (load_file(run / "final" / "model.safetensors") for run in (whole[precision], tmp_path / "two"))
-    assert weights.keys() == shared.keys()
+    assert [line["accuracy"] for line in one] == [line["accuracy"] for line in other]
+    assert one[-1]["validation"] == other[-1]["validation"]
+    first, second = (load_file(run / "final" / "model.safetensors") for run in (alone, shared))
+    assert first.keys() == second.keys()
     moved = 1e-4 * STEPS
-    assert max((weights[name] - shared[name]).abs().max().item() for name in weights) < 0.1 * moved
+    assert max((first[name] - second[name]).abs().max().item() for name in first) < 0.1 * moved
 
 
-@pytest.mark.parametrize("lora_rank", [0, 4], ids=["weights", "adapters"])
+@pytest.mark.parametrize("lora_rank", [0, pytest.param(4, marks=pytest.mark.soak)], ids=["weights", "adapters"])
 def test_a_sharded_run_stopped_and_resumed_equals_one_never_stopped(
-    lora_rank: int, words: list[str], tmp_path: Path
+    lora_rank: int, words: list[str], two: Two, tmp_path: Path
 ) -> None:
-    further = ["--sharded", "--steps", "8", "--set", f"lora_rank={lora_rank}", "--set", "precision=float32"]
-    whole = _run(_torchrun(), words, tmp_path / "whole", *further)
-    killed = _start(_torchrun(), words, tmp_path / "killed", *further)
-    _kill(killed, tmp_path / "killed", after=5, delay=0.1)
-    assert _run(_torchrun(), words, tmp_path / "killed", *further) == whole
-    _assert_equal_models(tmp_path / "whole", tmp_path / "killed")
+    run, further = tmp_path / "killed", _settings("float32", True, lora_rank)
+    _kill(_start(_torchrun(), words, run, *further), run, after=5, delay=0.1)
+    _under_torchrun("onereward", words, run, *further)
+    never_stopped = two("float32", True, lora_rank)
+    assert _log(run) == _log(never_stopped)
+    _assert_equal_models(never_stopped, run)
 
 
 KILLS = 5
@@ -122,9 +156,9 @@ def test_killed_at_random_points_it_ends_as_if_never_stopped(
     for kill in range(kills):
         lines = len(_log(run)) if (run / "log.jsonl").exists() else 0
         after = min(lines + random.randrange(1, 2 * STEPS // kills), STEPS)
-        _kill(_start(_one(), words, run), run, after=after, delay=random.random() * 0.5)
+        _kill(_start([sys.executable, "-m", "onereward"], words, run), run, after=after, delay=random.random() * 0.5)
         print(f"kill {kill + 1}: after {len(_log(run))} lines of the log")
-    assert _run(_one(), words, run) == _log(whole["float32"])
+    assert _log(_here(words, run)) == _log(whole["float32"])
     _assert_equal_models(whole["float32"], run)
 
 

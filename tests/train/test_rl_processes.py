@@ -43,6 +43,7 @@ EVERY = 5
 SLOW = "tests.train.command_in_slow_motion"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
+SHARDED = ("--sharded", "--offload-idle")
 ALGORITHMS = {
     "static weights": (),
     "static adapters": ("--set", "lora_rank=4"),
@@ -214,8 +215,8 @@ def test_several_processes_have_the_trace_of_one_in_float32(
 ) -> None:
     """One process accumulates four graded samples, two processes two each, four processes none."""
     one = whole(*ALGORITHMS[algorithm])
-    laid_out = ["--sharded", "--offload-idle"] if sharded else []
-    several = whole(*ALGORITHMS[algorithm], "--processes", str(processes), *laid_out)
+    laid_out = SHARDED if sharded else ()
+    several = whole("--processes", str(processes), *ALGORITHMS[algorithm], *laid_out)
     assert_same_but_for_rounding(one, several, losses=1e-6, weights=1e-5)
     moved = distance_moved(one, words)
     print(f"a weight moved by up to {moved:.1e}")
@@ -300,7 +301,7 @@ def test_torchrun_goes_on_from_the_last_checkpoint_when_a_worker_is_killed(
     rank: int, sharded: bool, words: list[str], whole: Start, tmp_path: Path
 ) -> None:
     """It is killed while a checkpoint is written. torchrun's store still has the address of the dead one after that."""
-    run, further = tmp_path / "run", ["--sharded"] if sharded else []
+    run, further = tmp_path / "run", SHARDED if sharded else ()
     with Started(torchrun("--max-restarts", "1", module=SLOW), words, run, *further) as started:
         started.wait_until(started.is_writing)
         started.kill_one(rank)
