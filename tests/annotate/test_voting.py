@@ -79,6 +79,14 @@ def database(tmp_path: Path) -> Iterator[VoteDatabase]:
         yield database
 
 
+def test_one_candidate_alone_is_nothing_to_vote_on(tmp_path: Path, pairing: Pairing) -> None:
+    run_stage(tmp_path / "single", kind=Candidate, stage="generate", config=NoConfig(),
+              inputs={"triplets": fingerprint(tmp_path / "triplets")}, shard_count=2,
+              make_shard=lambda index: CANDIDATES[6 * index : 6 * index + 6 : 3])  # fmt: skip
+    with pytest.raises(ValueError, match="has one candidate, but a vote is for a best and a worst"):
+        Pairing(tmp_path / "triplets", tmp_path / "single").shard(0)
+
+
 def test_a_revised_voter_is_asked_again_and_its_last_word_counts(pairing: Pairing, database: VoteDatabase) -> None:
     class Reversed(KnownVoter):
         def vote_on(self, triplet: Triplet, dimension: Dimension) -> Vote:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from onereward.generate.settings import GenerateConfig, config_around, draw_settings
+from onereward.generate.settings import GenerateConfig, config_around, config_fixed, draw_settings
 from onereward.models.contract import Contract
 
 CONFIG = GenerateConfig(
@@ -51,10 +51,19 @@ def test_ranges_around_a_contract() -> None:
     assert config_around(Contract(steps=1), candidates=2, seed=0).steps == (1,)
 
 
+def test_an_editor_s_own_settings_leave_only_the_noise_to_chance() -> None:
+    config = config_fixed(
+        Contract(steps=10, guidance=4.0, guidance_range=(2.0, 6.0), true_cfg=2.0), candidates=1, seed=0
+    )
+    drawn = [draw_settings(config, f"t{number}", 0) for number in range(50)]
+    assert {(s.steps, s.guidance, s.true_cfg, s.noise_scale, s.prompted) for s in drawn} == {(10, 4.0, 2.0, 1.0, True)}
+    assert len({settings.seed for settings in drawn}) == 50
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"candidates": 1}, "got --candidates 1, expected 2 or more"),
+        ({"candidates": 0}, "got --candidates 0, expected 1 or more"),
         ({"steps": ()}, r"got --steps \(\)"),
         ({"steps": (0, 4)}, r"got --steps \(0, 4\)"),
         ({"guidance": (3.0, 1.0)}, r"got --guidance 3\.0 1\.0, expected LOW HIGH"),

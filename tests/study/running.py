@@ -1,6 +1,7 @@
 """A small study in a database, participants who go through it by the room or over HTTP, and its app as a server."""
 
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ WISHES = (
 SCRIPT = "<script>alert('x')</script>"
 LENIENT = ExclusionRules(minimum_seconds=0, failed_checks=99, straight_share=1, side_share=1, answered_share=0)
 
+MadeWith = Callable[[str, int], dict[str, int]]
 Judge = Callable[[Trial], Mapping[str, int]]
 
 
@@ -92,12 +94,16 @@ class Made:
 
 
 def write_inputs(
-    folder: Path, items: int, size: tuple[int, int] = SIZE, wishes: Sequence[tuple[Task, str]] = WISHES
+    folder: Path,
+    items: int,
+    size: tuple[int, int] = SIZE,
+    wishes: Sequence[tuple[Task, str]] = WISHES,
+    made_with: MadeWith = lambda name, at: {},
 ) -> dict[str, Path]:
     """Triplets with the `wishes` in turns and two systems' candidates, whose files differ in every way they can.
 
-    The first system writes smooth JPEG of twice the size with its name in EXIF, the second noisy PNG with its name in a
-    text chunk.
+    `made_with` has the settings of a system's output for a triplet. The first system writes smooth JPEG of twice the
+    size with its name in EXIF, the second noisy PNG with its name in a text chunk.
     """
     triplets = [
         Triplet(id=f"walnut-{at}", task=task, prompt=prompt, image=_png(_picture(at, size)), mask=_png(_mask(size)))
@@ -108,8 +114,10 @@ def write_inputs(
     for name, encode in zip(SYSTEMS, (_smooth_jpeg, _noisy_png), strict=True):
         images = [encode(_picture(at, size), name) for at in range(items)]
         outputs = [
-            Candidate(triplet_id=row.id, index=0, image=image, editor=name, seed=1, settings="{}")
-            for row, image in zip(triplets, images, strict=True)
+            Candidate(
+                triplet_id=row.id, index=0, image=image, editor=name, seed=at, settings=json.dumps(made_with(name, at))
+            )
+            for at, (row, image) in enumerate(zip(triplets, images, strict=True))
         ]
         run_stage(folder / name, kind=Candidate, stage="generate", config=_Made(by=name),
                   inputs={"triplets": fingerprint(folder / "triplets")}, shard_count=1,
@@ -126,12 +134,13 @@ def study(
     place: str | None = None,
     wishes: Sequence[tuple[Task, str]] = WISHES,
     rules: ExclusionRules = LENIENT,
+    made_with: MadeWith = lambda name, at: {"seed": at},
     **config: Any,
 ) -> Iterator[Made]:
     """Set up in an SQLite file, or at `place`: two answers an output, blocks of all items, no practice or checks."""
     usual = {"systems": SYSTEMS, "answers": 2, "items_a_block": items, "practice": 0, "check_every": 0}
     settings = StudyConfig(**(usual | config))
-    inputs = write_inputs(folder / "inputs", items + settings.practice, size, wishes)
+    inputs = write_inputs(folder / "inputs", items + settings.practice, size, wishes, made_with)
     systems = {name: inputs[name] for name in SYSTEMS}
     pictures, clock, plan = Pictures(folder / "images"), Clock(), AnalysisPlan(main=SYSTEMS[0], rules=rules)
     with Database(place or str(folder / "study.sqlite")) as database:

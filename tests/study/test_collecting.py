@@ -349,6 +349,17 @@ def test_a_study_needs_what_it_shows(tmp_path: Path) -> None:
         new("b")
 
 
+def test_outputs_made_with_drawn_settings_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only the seed may differ: one system's outputs with 4 and with 8 steps are no single editor's."""
+    with study(tmp_path / "same", items=3):
+        assert caplog.messages == []
+    with study(
+        tmp_path / "drawn", items=3, made_with=lambda name, at: {"steps": 4 + 4 * (name == SYSTEMS[0] and at == 1)}
+    ):
+        [message] = caplog.messages
+    assert f"the outputs of {SYSTEMS[0]} were made with settings drawn for each" in message
+
+
 def test_practice_is_not_counted(made: Made) -> None:
     begin(made)
     with made.database.reading() as connection:

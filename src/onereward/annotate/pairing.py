@@ -26,8 +26,13 @@ class Pairing:
         return len(self._manifests[0].shards)
 
     def shard(self, index: int) -> list[tuple[Triplet, list[Candidate]]]:
-        """Each triplet of shard `index` with its candidates."""
+        """Each triplet of shard `index` with its candidates; ValueError for one candidate alone."""
         triplets = read_shard(self._folders[0], Triplet, self._manifests[0], index)
         candidates = read_shard(self._folders[1], Candidate, self._manifests[1], index)
         of_triplet = {key: list(group) for key, group in groupby(candidates, lambda candidate: candidate.triplet_id)}
+        alone = [triplet.id for triplet in triplets if len(of_triplet[triplet.id]) < 2]
+        if alone:
+            raise ValueError(
+                f"{alone[0]} has one candidate, but a vote is for a best and a worst: generate 2 or more of each"
+            )
         return [(triplet, of_triplet[triplet.id]) for triplet in triplets]

@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of settings and noise (default: 0)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="candidates denoised at once")
     parser.add_argument("--workers", type=int, default=1, metavar="K", help="processes of one thread each (default: 1)")
+    parser.add_argument(
+        "--own-settings",
+        action="store_true",
+        help="the editor's own for all candidates, as `study` compares editors: none is drawn but the noise",
+    )
     drawn = parser.add_argument_group("drawn for each candidate (defaults: around the editor's own settings)")
     drawn.add_argument("--steps", type=int, nargs="+", metavar="N", help="choices")
     drawn.add_argument("--guidance", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range")
@@ -63,14 +68,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _config(args: argparse.Namespace, contract: "Contract") -> "GenerateConfig":
-    """The ranges around the editor's contract, save those that were given."""
+    """The ranges around the editor's contract, or its own settings, save what was given."""
     from dataclasses import replace
 
-    from onereward.generate.settings import config_around
+    from onereward.generate.settings import config_around, config_fixed
 
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name in ("steps", "guidance", "true_cfg", "noise_scale", "prompt_drop", "batch_size")
         if (value := getattr(args, name)) is not None
     }
-    return replace(config_around(contract, candidates=args.candidates, seed=args.seed), **given)
+    config = config_fixed if args.own_settings else config_around
+    return replace(config(contract, candidates=args.candidates, seed=args.seed), **given)

@@ -36,8 +36,8 @@ class GenerateConfig:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        if self.candidates < 2:
-            raise ValueError(f"got --candidates {self.candidates}, expected 2 or more: a vote needs a best and a worst")
+        if self.candidates < 1:
+            raise ValueError(f"got --candidates {self.candidates}, expected 1 or more, 2 or more to be voted on")
         if not self.steps or min(self.steps) < 1 or not self.true_cfg or min(self.true_cfg) < 1:
             raise ValueError(
                 f"got --steps {self.steps} and --true-cfg {self.true_cfg}, expected one or more numbers from 1 up"
@@ -61,6 +61,19 @@ def config_around(contract: Contract, *, candidates: int, seed: int) -> Generate
         true_cfg=tuple(sorted({*_TRUE_CFG, contract.true_cfg})),
         noise_scale=_NOISE_SCALES,
         prompt_drop=_PROMPT_DROP,
+    )
+
+
+def config_fixed(contract: Contract, *, candidates: int, seed: int) -> GenerateConfig:
+    """The editor's own settings for every candidate, as it is used and compared: only the noise is drawn."""
+    return GenerateConfig(
+        candidates=candidates,
+        seed=seed,
+        steps=(contract.steps,),
+        guidance=(contract.guidance, contract.guidance),
+        true_cfg=(contract.true_cfg,),
+        noise_scale=(1.0, 1.0),
+        prompt_drop=0.0,
     )
 
 

@@ -1,9 +1,11 @@
 """A study: triplets with one output of each system, blocks of pages, and what is frozen before the first answer."""
 
 import json
+import logging
 import os
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -28,6 +30,8 @@ from onereward.study.criteria import Criterion, criteria_of, subtask_of
 from onereward.study.design import Block, design_comparisons, design_ratings
 from onereward.study.exclusion import ExclusionRules, digest
 from onereward.terms import Candidate, Task, Triplet
+
+logger = logging.getLogger(__name__)
 
 CLOSED_AT, OPEN_LINK, _STUDY = "study_closed_at", "study_open_link", "study"
 _GREY = (128, 128, 128)
@@ -127,16 +131,25 @@ def new_study(
     inputs = {"triplets": fingerprint(triplets)} | {name: fingerprint(systems[name]) for name in config.systems}
     with database.writing() as connection:
         _require_empty(connection)
-        practice = _practice_of(triplets, config)
+        practice, made_with = _practice_of(triplets, config), defaultdict[str, set[str]](set)
         for shard in _shards(triplets, {name: systems[name] for name in config.systems}, index):
             for triplet, outputs in shard:
-                _add(connection, pictures, triplet, outputs, triplet.id in practice)
+                for name, output in outputs.items():
+                    made_with[name].add(_settings_of(output))
+                images = {name: output.image for name, output in outputs.items()}
+                _add(connection, pictures, triplet, images, triplet.id in practice)
             progress(1)
         blocks = _design(connection, config)
         rows = [{"pages": json.dumps([[int(p.item), *p.systems] for p in block.pages])} for block in blocks]
         connection.execute(STUDY_BLOCKS.insert(), rows)
         study = Study(config=config, plan=plan, inputs=inputs, content=_content(connection))
         _freeze(connection, "study", study, clock())
+    for name in (name for name, ways in made_with.items() if len(ways) > 1):
+        logger.warning(
+            "the outputs of %s were made with settings drawn for each, not with those that it is used with: "
+            "`generate --own-settings --candidates 1` makes outputs to compare",
+            name,
+        )
     return len(blocks)
 
 
@@ -246,7 +259,7 @@ def _practice_of(triplets: Folder, config: StudyConfig) -> set[str]:
 
 def _shards(
     triplets: Folder, systems: Mapping[str, Folder], index: int
-) -> Iterator[list[tuple[Triplet, Mapping[str, bytes]]]]:
+) -> Iterator[list[tuple[Triplet, Mapping[str, Candidate]]]]:
     """Each triplet with every system's output, shard by shard."""
     manifest, of = read_manifest(triplets), {name: read_manifest(folder) for name, folder in systems.items()}
     for name, candidates in of.items():
@@ -255,22 +268,28 @@ def _shards(
     for number in range(len(manifest.shards)):
         outputs = {
             name: {
-                candidate.triplet_id: candidate.image
+                candidate.triplet_id: candidate
                 for candidate in read_shard(folder, Candidate, of[name], number)
                 if candidate.index == index
             }
             for name, folder in systems.items()
         }
         yield [
-            (triplet, {name: _output(name, images, triplet, index) for name, images in outputs.items()})
+            (triplet, {name: _output(name, candidates, triplet, index) for name, candidates in outputs.items()})
             for triplet in read_shard(triplets, Triplet, manifest, number)
         ]
 
 
-def _output(system: str, images: Mapping[str, bytes], triplet: Triplet, index: int) -> bytes:
-    if triplet.id not in images:
+def _output(system: str, candidates: Mapping[str, Candidate], triplet: Triplet, index: int) -> Candidate:
+    if triplet.id not in candidates:
         raise ValueError(f"{system} has no candidate of index {index} for {triplet.id}: choose an --index it has")
-    return images[triplet.id]
+    return candidates[triplet.id]
+
+
+def _settings_of(candidate: Candidate) -> str:
+    """But for the seed, which differs by design."""
+    settings = json.loads(candidate.settings)
+    return json.dumps({name: value for name, value in settings.items() if name != "seed"}, sort_keys=True)
 
 
 def _add(
