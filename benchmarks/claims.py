@@ -235,7 +235,9 @@ def fill(
     known = json.dumps({dimension: [0, 1] for dimension in DIMENSIONS})
     with database.writing() as connection:
         fingerprints = {"triplets": "t", "candidates": "c"}
-        keep_setting(connection, "annotate", {"config": asdict(config), "fingerprints": fingerprints})
+        project = {"config": asdict(config), "fingerprints": fingerprints}
+        keep_setting(connection, "annotate", project)
+        append(connection, "project", None, time.time(), **project)
         numbers = range(1, items + 1)
         same_picture = {"content": "0" * 64, "width": 64, "height": 48}
         pictures = [{"id": f"{item}-{name}", "item": item, **same_picture} for item in numbers for name in names]

@@ -77,3 +77,9 @@ def test_a_consensus_is_one_vote_with_the_lower_share_and_none_where_there_is_no
                      Weighting.MAJORITY, {})  # fmt: skip
     assert skip.vote.is_skip and skip.vote.worst is None
     assert skip.vote.weight == pytest.approx(2 / 3)
+
+
+def test_the_likelihood_of_many_answers_is_no_zero() -> None:
+    """Of 2,000 answers, a product would be 0 for every option."""
+    answers = [("a", f"v{number}", number % 2 if number < 1980 else 0) for number in range(2000)]
+    assert dawid_skene(answers, {"a": 3})["a"].option == 0

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,9 +13,11 @@ import sqlalchemy as sa
 from onereward.annotate.audit import audit
 from onereward.annotate.overview import overview
 from onereward.annotate.project import ProjectConfig, import_items, pause
+from onereward.annotate.shown import IntervalShown
 from onereward.annotate.work import Assignment, Choice, Reason, Submission, Work
+from onereward.metrics.intervals import Interval
 from onereward.people.database import Database
-from onereward.people.persons import Persons
+from onereward.people.persons import Persons, Role
 from onereward.people.tables import EVENTS, VOTES
 from onereward.terms import Dimension
 from tests.annotate.running import Project, pairing_of, project
@@ -54,6 +57,37 @@ def test_it_counts_answers_people_and_what_is_held(shared: Project) -> None:
     assert (row.assignment, row.person, row.leased_until) == (held.id, bob, shared.clock.now + 600)
     pause(shared.database, True, shared.clock)
     assert overview(shared.database, shared.clock).paused
+
+
+def test_items_that_nobody_there_can_take_are_counted_and_no_time_is_left_told(tmp_path: Path) -> None:
+    with project(tmp_path, items=4, annotators=2, extra=1) as made:
+        work, ids = Work(made.database, made.clock), [made.link_of(name)[0] for name in ("Ann", "Bob", "Cleo")]
+        made.link_of("Root", Role.ADMIN)  # who answers nothing
+        for best, person in enumerate(ids[:2]):
+            for _ in range(4):
+                vote(made, work, person, best, 2)
+        seen = overview(made.database, made.clock)
+        assert seen.short == 0 and seen.minutes_left is not None  # Cleo can
+        held = work.claim(ids[2], uuid4())
+        assert isinstance(held, Assignment)
+        work.withdraw(ids[2], drop=False)
+        seen = overview(made.database, made.clock)
+        assert (seen.finished, seen.short, seen.minutes_left) == (0, 4, None)
+        dan, _ = made.link_of("Dan")
+        assert overview(made.database, made.clock).short == 0
+        for _ in range(4):
+            vote(made, work, dan, 0, 2)
+        assert overview(made.database, made.clock).short == 0
+
+
+def test_an_interval_is_told_where_there_are_items_for_it() -> None:
+    found, points = Interval(value=0.5, low=0.2, high=0.8), Interval(value=1.0, low=1.0, high=1.0)
+    told = IntervalShown.of(found, 5)
+    assert told is not None and (told.value, told.low, told.high) == (0.5, 0.2, 0.8)
+    for interval, items in ((found, 4), (points, 50), (replace(found, low=nan, high=nan), 50)):
+        told = IntervalShown.of(interval, items)
+        assert told is not None and (told.value, told.low, told.high) == (interval.value, None, None)
+    assert IntervalShown.of(replace(found, value=nan), 50) is None and IntervalShown.of(None, 50) is None
 
 
 def test_agreement_is_on_the_best_candidate_of_items_with_two_answers(shared: Project) -> None:
@@ -114,6 +148,8 @@ def test_the_audit_finds_whatever_was_changed_added_or_taken_away(shared: Projec
     changed = ("best = 2", "voter = 'bob'", "purpose = 'late'", "weight = 100", "triplet_id = 't3'", "seconds = 9")
     changes = [f"UPDATE votes SET {change} WHERE sequence = 1" for change in changed]
     changes += ["DELETE FROM votes WHERE sequence = 1", added, "UPDATE people SET dropped = 1"]
+    changes += [added.replace("voter, kind, weight, purpose FROM", "'nobody', kind, weight, purpose FROM")]
+    changes += ["UPDATE settings SET value = replace(value, '\"seed\": 0', '\"seed\": 1') WHERE name = 'annotate'"]
     changes += ["UPDATE items SET options = '[[1, \"x\"]]' WHERE id = 1", "UPDATE items SET gold = '{}' WHERE id = 2"]
     changes += ["UPDATE pictures SET content = 'x' WHERE item = 1", "UPDATE claims SET shown = '[2, 1, 0]'"]
     for change in changes:

@@ -416,6 +416,34 @@ def test_the_report_tells_who_takes_answers_back_and_when(made: Made) -> None:
     }
 
 
+def test_leaving_after_the_end_changes_no_result(tmp_path: Path) -> None:
+    """Else whoever has seen the results could take an exclusion back by erasing somebody."""
+    with study(tmp_path, items=4, rules=ExclusionRules(failed_checks=99, straight_share=1, minimum_seconds=0)) as made:
+        stayer, other = begin(made, "Ann"), begin(made, "Bob")
+        answer_next(made.collecting, stayer)
+        answer_all(made.collecting, other)
+        close(made.database, made.clock, anyway=True)
+        before = results_of(made.database)
+        made.collecting.withdraw(stayer, drop=False)
+        Persons(made.database, made.clock).erase(stayer)
+        assert results_of(made.database) == before
+    assert [one.participant for one in before.left_out] == [stayer]
+
+
+def test_a_block_that_lacks_but_a_check_is_nobody_s_place(tmp_path: Path) -> None:
+    """There is nothing in it to give to another, who would be told of a place and never get it."""
+    with study(tmp_path, items=4, answers=1, check_every=8) as made:
+        person, systems = begin(made, "Ann"), made.systems()
+        trials = made.collecting.place(person).total
+        for _ in range(trials - 1):
+            answer_next(made.collecting, person)
+        [left] = made.collecting.place(person).trials
+        made.clock.now += 25 * 3600
+        wanted = left.asked is None and systems[left.shown[0]] is not None
+        newcomer = made.link_of("Bob")[0]
+        assert made.collecting.place(newcomer).stage is (Stage.CONSENT if wanted else Stage.FULL)
+
+
 def test_who_does_not_come_back_loses_their_block_to_the_next(made: Made) -> None:
     lost, kept = begin(made, "Ann"), begin(made, "Bob")
     answer_next(made.collecting, lost)

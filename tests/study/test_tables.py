@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from onereward.study.analysis import Analysis, AnalysisPlan, analyse
+from onereward.metrics.intervals import Interval
+from onereward.study.analysis import Analysis, AnalysisPlan, Counts, StrengthRow, analyse
 from onereward.study.criteria import Criterion, Group
 from onereward.study.exclusion import ExclusionRules
-from onereward.study.tables import markdown, page, table_csv, table_rows, write_study
+from onereward.study.tables import _strength_chart, markdown, page, table_csv, table_rows, write_study
 from tests.study.simulated import collected
 
 VOID = {"meta", "br"}
@@ -178,3 +179,13 @@ def test_agreement_says_what_it_measures(analysis: Analysis) -> None:
     text = page(analysis)
     for head in ("Krippendorff's alpha", "Share of pairs with the same answer", "Outputs with two or more answers"):
         assert f"<th>{head}</th>" in text
+
+
+@pytest.mark.parametrize("reach", [0.1, 3.0, 27.0, 1e6])
+def test_strengths_of_any_size_have_an_axis(reach: float) -> None:
+    """Two people who always agree about five systems leave intervals beyond 20."""
+    estimate = Interval(value=reach / 2, low=-reach / 3, high=reach)
+    counts = Counts(answers=4, participants=2, items=2)
+    rows = [StrengthRow(group=Group.FILL, system=name, strength=estimate, counts=counts) for name in "abc"]
+    drawn = _strength_chart(rows, dict.fromkeys("abc", "main"))
+    assert drawn is not None and "nan" not in drawn and "inf" not in drawn

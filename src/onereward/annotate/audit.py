@@ -6,16 +6,18 @@ project has a vote that no event tells of. Votes of programs are in no event: th
 
 import sqlalchemy as sa
 
-from onereward.annotate.project import contents_of, refuse_study
+from onereward.annotate.project import audit_settings, contents_of, refuse_study
 from onereward.people.audit import audit_people, events_of, hold
 from onereward.people.events import Verified
 from onereward.people.tables import CLAIMS, PEOPLE, VOTES
+from onereward.terms import VoterKind
 
 
 def audit(connection: sa.Connection, *, expected: str | None = None) -> Verified:
     """Walk the chain and hold it against all that is kept; ValueError, saying what, where they differ."""
     refuse_study(connection)
     verified = audit_people(connection, expected=expected)
+    audit_settings(connection)
     items = {item: content for event in events_of(connection, "items") for item, content in event.body["items"].items()}
     hold("an item or a picture of it", contents_of(connection), items)
     _audit_claims(connection)
@@ -37,7 +39,9 @@ def _audit_claims(connection: sa.Connection) -> None:
 def _audit_votes(connection: sa.Connection) -> None:
     told = {vote["uuid"]: vote for event in events_of(connection, "answer") for vote in event.body["votes"]}
     people = sa.select(PEOPLE.c.id)
-    query = sa.select(VOTES).where(sa.or_(VOTES.c.submission.is_not(None), VOTES.c.voter.in_(people)))
+    query = sa.select(VOTES).where(
+        sa.or_(VOTES.c.submission.is_not(None), VOTES.c.voter.in_(people), VOTES.c.kind == VoterKind.PERSON)
+    )
     kept = {row["uuid"]: dict(row) for row in connection.execute(query.order_by(VOTES.c.sequence)).mappings()}
     for row in kept.values():
         del row["sequence"]

@@ -3,6 +3,7 @@
 Shape legend: A answers, V voters, O options of an item.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,15 +116,14 @@ def dawid_skene(answers: Sequence[tuple[Item, str, Option]], options: Mapping[It
 def _posterior(said: Sequence[tuple[str, Option]], accuracy: Mapping[str, float], options: int) -> dict[Option, float]:
     """The probability of each option that somebody has named; one that nobody has is never the likeliest."""
     others = max(options - 1, 1)
-    likelihood = dict.fromkeys((option for _, option in said), 1.0)
-    for truth in likelihood:
-        for voter, option in said:
-            likelihood[truth] *= accuracy[voter] if option == truth else (1 - accuracy[voter]) / others
-    unnamed = options - len(likelihood)
-    rest = 1.0
-    for voter, _ in said:
-        rest *= (1 - accuracy[voter]) / others
-    total = sum(likelihood.values()) + max(unnamed, 0) * rest
+    wrong = {voter: math.log((1 - accuracy[voter]) / others) for voter, _ in said}
+    rest = sum(wrong[voter] for voter, _ in said)  # the log likelihood of one that nobody has named
+    logs = dict.fromkeys((option for _, option in said), rest)
+    for voter, option in said:
+        logs[option] += math.log(accuracy[voter]) - wrong[voter]
+    most = max(logs.values())
+    likelihood = {option: math.exp(value - most) for option, value in logs.items()}  # products of many would be 0
+    total = sum(likelihood.values()) + max(options - len(logs), 0) * math.exp(rest - most)
     return {option: value / total for option, value in likelihood.items()}
 
 

@@ -9,6 +9,7 @@ from math import inf
 import sqlalchemy as sa
 
 from onereward.annotate.pairing import Pairing
+from onereward.people.audit import events_of
 from onereward.people.database import Database
 from onereward.people.events import append
 from onereward.people.persons import Clock
@@ -140,6 +141,13 @@ def refuse_study(connection: sa.Connection) -> None:
     """Raise ValueError if the database is a user study's."""
     if setting(connection, _PROJECT) is None and connection.execute(sa.select(PICTURES.c.id).limit(1)).first():
         raise ValueError("the database holds a user study: name another --database, or use `onereward study`")
+
+
+def audit_settings(connection: sa.Connection) -> None:
+    """Raise ValueError unless the project is the one that the chain of events tells of."""
+    told = [event.body for event in events_of(connection, "project")]
+    if setting(connection, _PROJECT) != (told[-1] if told else None):
+        raise ValueError("the project's settings are not what the log of events has")
 
 
 def is_paused(connection: sa.Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Whether who has left, and whose answers are not counted, is what the chain of events tells of."""
+"""Whether who people are, who has left, and whose answers are not counted is what the chain of events tells of."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from onereward.people.events import Verified, verify
-from onereward.people.tables import EVENTS, PEOPLE
+from onereward.people.persons import hashed
+from onereward.people.tables import EVENTS, PEOPLE, PERSONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Event:
 def audit_people(connection: sa.Connection, *, expected: str | None = None) -> Verified:
     """Walk the chain and hold it against the people; ValueError, saying what, where they differ."""
     verified = verify(connection, expected=expected)
+    hold("who somebody is", *_identities(connection))
     told: dict[str | None, tuple[float, bool]] = {}
     for event in events_of(connection, "withdrawal", "erasure"):
         since, dropped = told.get(event.person, (event.at, False))
@@ -32,6 +34,19 @@ def audit_people(connection: sa.Connection, *, expected: str | None = None) -> V
     kept = {row.id: (row.withdrawn_at, row.dropped) for row in connection.execute(query)}
     hold("who has left, and whose answers are not counted,", kept, told)
     return verified
+
+
+def _identities(connection: sa.Connection) -> tuple[Mapping[str | None, Any], Mapping[str | None, Any]]:
+    """Role and salted hash of the name, none once erased: as kept, and as the events told."""
+    people = sa.select(PEOPLE.c.id, PEOPLE.c.role, PERSONAL.c.salt, PERSONAL.c.name)
+    rows = connection.execute(people.join(PERSONAL, PERSONAL.c.person == PEOPLE.c.id, isouter=True))
+    kept = {row.id: (row.role, None if row.name is None else hashed(row.salt + row.name)) for row in rows}
+    erased = {event.person for event in events_of(connection, "erasure")}
+    told = {
+        event.person: (event.body["role"], None if event.person in erased else event.body["name"])
+        for event in events_of(connection, "person")
+    }
+    return kept, told
 
 
 def events_of(connection: sa.Connection, *kinds: str) -> Iterator[Event]:

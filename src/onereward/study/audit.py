@@ -18,7 +18,7 @@ from onereward.study.project import CLOSED_AT, frozen_study
 def audit(connection: sa.Connection, *, expected: str | None = None) -> Verified:
     """Walk the chain and hold it against all that is kept; ValueError, saying what, where they differ."""
     verified = audit_people(connection, expected=expected)
-    frozen_study(connection)
+    study = frozen_study(connection)
     _audit_close(connection)
     agreed = connection.execute(sa.select(STUDY_PARTICIPANTS.c.person, STUDY_PARTICIPANTS.c.consented_at)).all()
     told = {event.person: event.at for event in events_of(connection, "consent")}
@@ -29,6 +29,9 @@ def audit(connection: sa.Connection, *, expected: str | None = None) -> Verified
         {row.id: (row.person, row.claimed_at) for row in connection.execute(blocks) if row.person is not None},
         {event.body["block"]: (event.person, event.at) for event in events_of(connection, "block")},
     )
+    later = sa.select(STUDY_BLOCKS.c.id, STUDY_BLOCKS.c.pages).where(STUDY_BLOCKS.c.id > study.last_block)
+    remainders = {event.body["block"]: event.body["pages"] for event in events_of(connection, "remainder")}
+    hold("what a block has of those who left", dict(connection.execute(later).all()), remainders)
     hold("what somebody was shown", _shown(connection), _told_shown(connection))
     hold("an answer", _answers(connection), _told_answers(connection))
     return verified

@@ -1,6 +1,7 @@
 """The end of a study: it is closed, and only then tells anybody what was answered."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -222,18 +223,24 @@ def _answers(connection: sa.Connection) -> dict[str, tuple[dict[str, int], float
 def _assigned(connection: sa.Connection) -> dict[str, int]:
     """How many pages each participant who is not dropped has, by the order of blocks.
 
-    What somebody who has left did not answer is not theirs any more: it was given to another.
+    What somebody who left before the end did not answer is not theirs any more: it was given to another.
     """
     query = (
         sa.select(STUDY_TRIALS.c.person, sa.func.count())
         .join(STUDY_BLOCKS, STUDY_BLOCKS.c.person == STUDY_TRIALS.c.person)
         .join(PEOPLE, PEOPLE.c.id == STUDY_TRIALS.c.person)
         .where(STUDY_TRIALS.c.purpose == WORK, ~PEOPLE.c.dropped)
-        .where(sa.or_(STUDY_TRIALS.c.answered_at.is_not(None), PEOPLE.c.withdrawn_at.is_(None)))
+        .where(sa.or_(STUDY_TRIALS.c.answered_at.is_not(None), STUDY_TRIALS.c.person.not_in(_left_in_time(connection))))
         .group_by(STUDY_TRIALS.c.person, STUDY_BLOCKS.c.id)
         .order_by(STUDY_BLOCKS.c.id)
     )
     return dict(connection.execute(query).all())
+
+
+def _left_in_time(connection: sa.Connection) -> set[str]:
+    """Who left while there was still somebody to give their pages to: what comes after the end changes no result."""
+    end = next((event.sequence for event in events_of(connection, "close")), math.inf)
+    return {str(event.person) for event in events_of(connection, "withdrawal") if event.sequence < end}
 
 
 def _dropped(connection: sa.Connection) -> dict[str, str]:

@@ -265,7 +265,9 @@ class Collecting:
     def _leave(self, connection: sa.Connection, person: str, *, drop: bool) -> None:
         pages = _given_back(connection, person, drop=drop)
         if pages and setting(connection, CLOSED_AT) is None:
-            connection.execute(STUDY_BLOCKS.insert(), {"pages": json.dumps(pages)})
+            kept = json.dumps(pages)
+            [block] = connection.execute(STUDY_BLOCKS.insert().returning(STUDY_BLOCKS.c.id), {"pages": kept}).one()
+            append(connection, "remainder", person, self._clock(), block=block, pages=kept)
         self._persons.withdraw(connection, person, drop=drop)
 
 
@@ -384,11 +386,13 @@ def _lapsed(connection: sa.Connection, at: float) -> "sa.Select[str]":
     """Who holds a block that is not finished and was not seen for `lapse_hours`; the longest away first."""
     hours = study_of(connection).config.lapse_hours
     seen = sa.func.coalesce(PEOPLE.c.seen_at, STUDY_BLOCKS.c.claimed_at)
+    unanswered = STUDY_TRIALS.c.answered_at.is_(None), STUDY_TRIALS.c.purpose == WORK
+    wanting = sa.exists().where(STUDY_TRIALS.c.person == PEOPLE.c.id, *unanswered)  # not an attention check alone
     return (
         sa.select(PEOPLE.c.id)
         .join(STUDY_BLOCKS, STUDY_BLOCKS.c.person == PEOPLE.c.id)
         .where(STUDY_BLOCKS.c.finished_at.is_(None), PEOPLE.c.withdrawn_at.is_(None))
-        .where(sa.literal(hours > 0), seen < at - 3600 * hours)
+        .where(sa.literal(hours > 0), seen < at - 3600 * hours, wanting)
         .order_by(seen)
     )
 

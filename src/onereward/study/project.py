@@ -93,12 +93,16 @@ class StudyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """All that is frozen before the first answer; `inputs` and `content` are hashes of what was read and made of it."""
+    """All that is frozen before the first answer; `inputs` and `content` are hashes of what was read and made of it.
+
+    `last_block` is the id of the last block of the design; later ones are what people leave.
+    """
 
     config: StudyConfig
     plan: AnalysisPlan
     inputs: Mapping[str, str]
     content: str
+    last_block: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +146,9 @@ def new_study(
         blocks = _design(connection, config)
         rows = [{"pages": json.dumps([[int(p.item), *p.systems] for p in block.pages])} for block in blocks]
         connection.execute(STUDY_BLOCKS.insert(), rows)
-        study = Study(config=config, plan=plan, inputs=inputs, content=_content(connection))
+        last = int(connection.execute(sa.select(sa.func.max(STUDY_BLOCKS.c.id))).scalar_one())
+        content = _content(connection, last)
+        study = Study(config=config, plan=plan, inputs=inputs, content=content, last_block=last)
         _freeze(connection, "study", study, clock())
     for name in (name for name, ways in made_with.items() if len(ways) > 1):
         logger.warning(
@@ -182,8 +188,10 @@ def frozen_study(connection: sa.Connection) -> Study:
     first = connection.execute(answer).scalar_one()
     if json.loads(event.body)["sha256"] != digest(study) or (first is not None and event.sequence > first):
         raise ValueError("the study's settings are not those that were frozen before the first answer")
-    if study.content != _content(connection):
-        raise ValueError("the study's items, or whose output is which picture, are not what was frozen: altered since")
+    if study.content != _content(connection, study.last_block):
+        raise ValueError(
+            "the study's items, blocks, or whose output is which picture, are not what was frozen: altered since"
+        )
     return study
 
 
@@ -209,11 +217,12 @@ def _freeze(connection: sa.Connection, kind: str, study: Study, at: float) -> No
     append(connection, kind, None, at, sha256=digest(study), study=asdict(study))
 
 
-def _content(connection: sa.Connection) -> str:
-    """SHA-256 of all items, of whose each output is, and of every picture (its own SHA-256)."""
+def _content(connection: sa.Connection, last_block: int) -> str:
+    """SHA-256 of all items, whose each output is, every picture (its own SHA-256), and the design's blocks of pages."""
     digested = sha256()
-    for table in (STUDY_ITEMS, STUDY_OUTPUTS, PICTURES):
-        rows = connection.execute(sa.select(table)).all()
+    blocks = sa.select(STUDY_BLOCKS.c.id, STUDY_BLOCKS.c.pages).where(STUDY_BLOCKS.c.id <= last_block)
+    for query in (sa.select(STUDY_ITEMS), sa.select(STUDY_OUTPUTS), sa.select(PICTURES), blocks):
+        rows = connection.execute(query).all()
         for line in sorted(json.dumps(list(row)) for row in rows):  # databases sort text in different ways
             digested.update(line.encode() + b"\n")
     return digested.hexdigest()
@@ -227,6 +236,7 @@ def _read(kept: Mapping[str, Any]) -> Study:
         plan=AnalysisPlan(**(plan | {"rules": ExclusionRules(**plan["rules"])})),
         inputs=kept["inputs"],
         content=kept["content"],
+        last_block=kept["last_block"],
     )
 
 

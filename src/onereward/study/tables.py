@@ -40,10 +40,11 @@ def write_study(analysis: Analysis, output: Path) -> Path:
     others = sorted({path.name for path in output.iterdir()} - {HTML, JSON, MARKDOWN, CSV}) if output.exists() else []
     if others:
         raise ValueError(f"{output} holds other things ({', '.join(others[:3])}): name a new folder as --output")
+    drawn = page(analysis)
     write_atomically(output / JSON, analysis.to_json().encode())
     write_atomically(output / MARKDOWN, markdown(analysis.results).encode())
     write_atomically(output / CSV, table_csv(analysis.results).encode())
-    write_atomically(output / HTML, page(analysis).encode())
+    write_atomically(output / HTML, drawn.encode())
     return output / HTML
 
 
@@ -222,7 +223,9 @@ def _strength_chart(rows: Sequence[StrengthRow], tones: dict[str, str]) -> Marku
     if len({row.system for row in rows}) < 3:
         return None
     reach = max(abs(end) for row in rows for end in (row.strength.low, row.strength.high))
-    step = next(step for step in (0.25, 0.5, 1.0, 2.0, 5.0, float("inf")) if reach <= 4 * step)
+    step = 0.25
+    while reach > 4 * step:
+        step *= 2
     ticks = tuple(step * place for place in range(-4, 5) if abs(step * place) < reach + step)
     axis = charts.Axis(low=ticks[0], high=ticks[-1], ticks=ticks, text=lambda tick: signed(tick, 2), reference=0)
     return charts.interval_chart(
