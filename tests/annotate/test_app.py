@@ -337,6 +337,14 @@ def test_an_admin_cannot_lock_themselves_out_and_nobody_else_is_unknown(site: Si
     assert root.post(f"/api/admin/assignments/{'x' * 22}/release").status_code == 404
 
 
+@pytest.mark.parametrize("name", ["", " ", "\u00a0", "Ann\nBob", "Ann\tBob", "Ann\x1b[2J", "Ann\u2028Bob", "\x85"])
+def test_a_name_is_one_line_of_what_can_be_printed(site: Site, name: str) -> None:
+    people = {"name": name, "role": "annotator"}
+    assert site.browser("Root", Role.ADMIN).post("/api/admin/people", json=people).status_code == 422
+    with pytest.raises(ValueError, match=r"^got an empty name|^got a name with '.*', expected one line"):
+        site.project.link_of(name)
+
+
 def test_an_admin_pauses_releases_and_sees_how_it_goes(site: Site) -> None:
     root, ann = site.browser("Root", Role.ADMIN), site.browser("Ann")
     item = claimed(ann)
@@ -346,7 +354,8 @@ def test_an_admin_pauses_releases_and_sees_how_it_goes(site: Site) -> None:
     summary = root.get("/api/admin/summary").json()
     assert summary["paused"] is False and summary["now"] == site.project.clock.now
     assert summary["progress"] | {"minutes_left": None} == {
-        "items": 6, "items_done": 1, "answers": 1, "answers_wanted": 6, "seconds_an_item": 5.0, "minutes_left": None,
+        "items": 6, "items_done": 1, "items_short": 0, "answers": 1, "answers_wanted": 6,
+        "seconds_an_item": 5.0, "minutes_left": None,
     }  # fmt: skip
     [lease] = summary["leases"]
     assert (lease["assignment"], lease["name"], lease["item"]) == (held["id"], "Ann", "t1")

@@ -95,9 +95,11 @@ def test_another_project_is_refused_by_what_differs(
     database: Database, pictures: Pictures, pairing: Pairing, tmp_path: Path
 ) -> None:
     import_items(database, pictures, pairing, CONFIG, clock)
-    with pytest.raises(ValueError, match="another annotators, seed: name another --database"):
+    with pytest.raises(
+        ValueError, match="was made with --annotators 2, not 3; --seed 0, not 1: name another --database"
+    ):
         import_items(database, pictures, pairing, replace(CONFIG, annotators=3, seed=1), clock)
-    with pytest.raises(ValueError, match="another triplets, candidates"):
+    with pytest.raises(ValueError, match="was made with other triplets; other candidates"):
         import_items(database, pictures, pairing_of(tmp_path, 2), CONFIG, clock)
 
 

@@ -5,6 +5,7 @@ A model keeps what has to be counted, in a dictionary; the database is asked aft
 
 import tempfile
 from collections import defaultdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -40,6 +41,10 @@ class Project(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        # An id decides what its person is given: drawn, no example could be played again.
+        self.patch, numbers = pytest.MonkeyPatch(), count()
+        for module in ("people.persons", "annotate.work"):
+            self.patch.setattr(f"onereward.{module}.new_id", lambda: f"{next(numbers):022d}")
         self.folder = tempfile.TemporaryDirectory(dir=MEMORY)
         self.database = VoteDatabase(str(Path(self.folder.name) / "votes.sqlite"))
         self.desk = Desk(self.database)
@@ -58,6 +63,7 @@ class Project(RuleBasedStateMachine):
             check_whole(self.database)
             self.database.__exit__(None, None, None)
             self.folder.cleanup()
+            self.patch.undo()
 
     @rule(name=people)
     def claim(self, name: str) -> None:
@@ -95,10 +101,10 @@ class Project(RuleBasedStateMachine):
     @rule(which=nth, best=bests)
     def answer(self, which: int, best: int | None) -> None:
         name, assignment, _ = self.given[which % len(self.given)]
-        present, uuid = assignment.id in self.present(), uuid4()
-        purpose = self.purposes().get(assignment.id)
+        uuid = uuid4()
+        purpose = self.purposes().get(assignment.id) or ("work" if self.may_come_back(name, assignment) else "late")
         state = self.desk.answer(name, assignment, best, uuid)
-        assert state is (State.ACCEPTED if present and purpose != "late" else State.LATE)
+        assert state is (State.LATE if purpose == "late" else State.ACCEPTED)
         self.until.pop(assignment.id, None)
         self.answered[assignment.id] = name, assignment, uuid, best, state
         if state is State.ACCEPTED and purpose == "work":
@@ -167,6 +173,13 @@ class Project(RuleBasedStateMachine):
     def present(self, *, done: bool = True) -> set[str]:
         """Assignments whose slot is still theirs, answered ones as well unless said otherwise."""
         return set(self._slots(done)) - {None}
+
+    def may_come_back(self, name: str, assignment: Assignment) -> bool:
+        """Whether an item that was taken from somebody still has a slot that nobody has, nor they another."""
+        of_item = SLOTS.c.item == assignment.item
+        free = self.desk.count(SLOTS, of_item, SLOTS.c.purpose == "work", SLOTS.c.person.is_(None))
+        own = self.desk.count(SLOTS, of_item, SLOTS.c.person == self.desk.ids[name])
+        return name not in self.gone and free > 0 and own == 0
 
     def purposes(self) -> dict[str, str]:
         return {claim: row.purpose for claim, row in self._slots(True).items() if claim is not None}

@@ -290,12 +290,46 @@ def test_a_released_item_is_free_for_others(desk: Desk) -> None:
         desk.work.release(held.id)
     with pytest.raises(LostAssignmentError):
         desk.work.heartbeat(desk.ids["a"], held.id)
-    assert desk.answer("a", held) is State.LATE
     done = desk.do("b")
+    assert desk.answer("a", held) is State.LATE
     assert done.item == held.item
     with pytest.raises(UnknownAssignmentError, match="nobody holds"):
         desk.work.release(done.id)
     assert desk.counted().keys() == {("b", 1)} and "release" in desk.events()
+
+
+def test_an_answer_to_a_released_item_that_nobody_has_yet_counts(desk: Desk) -> None:
+    desk.set_up("a", "b", "c", annotators=2, items=2)
+    released, other = desk.take("a"), desk.take("b")
+    desk.work.release(released.id)
+    uuid = uuid4()
+    assert desk.answer("a", released, 3, uuid) is State.ACCEPTED
+    assert desk.answer("a", released, 3, uuid) is State.KNOWN
+    assert desk.answer("b", other, 2) is State.ACCEPTED
+    assert not desk.is_open(1) and desk.take("c").item == 2
+    assert desk.work.reopen(desk.ids["a"], released.id).choices == said(released, 3)
+    assert desk.answer("a", released, 1) is State.ACCEPTED
+    assert desk.counted() == {("a", 1): 1, ("b", 1): 2} and desk.slots(1, "late") == 0
+    assert desk.work.progress(desk.ids["a"]).done == 1
+
+
+def test_an_answer_to_a_released_item_that_they_hold_again_is_late(desk: Desk) -> None:
+    desk.set_up("a", annotators=2)
+    released = desk.take("a")
+    desk.work.release(released.id)
+    again = desk.take("a")
+    assert desk.answer("a", released) is State.LATE
+    assert desk.work.progress(desk.ids["a"]).done == 0  # what is not counted is not done
+    assert desk.answer("a", again, 1) is State.ACCEPTED
+    assert desk.counted() == {("a", 1): 1}
+    assert desk.work.progress(desk.ids["a"]).done == 1
+
+
+def test_an_answer_to_a_released_gold_item_is_late(desk: Desk) -> None:
+    desk.set_up("a", items=2, gold_items=[1], gold=ALWAYS)
+    released = desk.take("a")
+    desk.work.release(released.id)
+    assert desk.answer("a", released) is State.LATE
 
 
 def test_a_released_gold_item_leaves_no_slot_behind(desk: Desk) -> None:

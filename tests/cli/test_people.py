@@ -80,6 +80,10 @@ def test_people_come_and_go_with_a_line_each(votes: str, capsys: pytest.CaptureF
     said = run(capsys, "annotate", "people", "add", "Ann Lee", *where, "--url", "https://v.example.org/")
     name, number, link = (line.split(maxsplit=1) for line in said.splitlines())
     assert name == ["name", "Ann Lee"] and link[1].startswith("https://v.example.org/enter#")
+    guessed = run(capsys, "annotate", "people", "link", number[1], *where).splitlines()[-1]
+    assert guessed == "(for a server at http://127.0.0.1:8000; pass --url if it is elsewhere)"
+    [row] = run(capsys, "annotate", "people", "list", *where).splitlines()[1:]
+    assert row.split() == [number[1], "Ann", "Lee", "annotator", "-", "active"]
     again = json.loads(run(capsys, "annotate", "people", "link", number[1], *where, "--json"))
     assert (again["name"], again["id"]) == ("Ann Lee", number[1]) and again["link"] != link[1]
     said = run(capsys, "annotate", "people", "withdraw", number[1], *where)

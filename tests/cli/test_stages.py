@@ -102,6 +102,8 @@ def test_data_of_some_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["generate", "--input", "triplets", "--output", "x", "--editor", "gone"], "cannot load an editor from gone"),
         (["generate", "--input", "triplets", "--output", "candidates", "--editor", "editor"], "other settings"),
         (["annotate", "export", *ORACLE[2:6], "--database", "gone", "--output", "x"], "there is no database at gone"),
+        (["annotate", "oracle", *ORACLE[2:-1], "triplets"], "holds triplets, not preferences: choose another --output"),
+        (["annotate", "import", *ORACLE[2:6], "--database", "y", "--annotators", "0"], "got --annotators 0, expected"),
         (["annotate", "oracle", "--input", "pool", *ORACLE[4:]], "were not made from"),
     ],
 )  # fmt: skip

@@ -52,7 +52,13 @@ def test_from_pictures_to_tables(tmp_path: Path, words: list[str], capsys: pytes
     assert (status["answers"], status["finished"], status["closed"]) == (6, 1, False)
     head = run(tmp_path, capsys, "verify")["head"]
     run(tmp_path, capsys, "close")
-    assert run(tmp_path, capsys, "verify", "--expect", head)["events"] > 6
+    again = run(tmp_path, capsys, "verify", "--expect", head)
+    assert again["events"] == again["expected"] + 1
+    assert main(["study", "verify", "--database", str(tmp_path / "study.sqlite"), "--expect", head]) == 0
+    assert f"the expected hash is that of event {again['expected']} of {again['events']}" in capsys.readouterr().out
+    for late in (["open"], ["people", "add", "Bob"]):
+        assert "the study is closed: nobody can take part any more" in run(tmp_path, capsys, *late, code=2)
+    assert "/enter#" in run(tmp_path, capsys, "people", "add", "Eve", "--role", "admin")["link"]
     assert run(tmp_path, capsys, "analyse", "--output", str(tmp_path / "tables"))["left_out"] == 0
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         "study.html",
@@ -65,8 +71,7 @@ def test_from_pictures_to_tables(tmp_path: Path, words: list[str], capsys: pytes
         "erased": True,
         "counted": True,
     }
-    [entry] = run(tmp_path, capsys, "people", "list")
-    assert entry["name"] is None
+    assert {entry["name"] for entry in run(tmp_path, capsys, "people", "list")} == {None, "Eve"}
     copied = run(tmp_path, capsys, "backup", "--output", str(tmp_path / "copy"))
     assert (
         run(tmp_path / "copy", capsys, "verify")["head"] == copied["head"]
@@ -86,6 +91,33 @@ def test_pictures_and_databases_of_another_kind_are_told(
     picture = sorted((tmp_path / "study.sqlite.images").rglob("*.png"))[0]
     picture.write_bytes(picture.read_bytes()[:-1])
     assert "is not the picture that was kept there" in run(tmp_path, capsys, "verify", code=2)
+    picture.unlink()
+    assert f"1 of 20 pictures is missing, the first {picture}" in run(tmp_path, capsys, "verify", code=2)
+    folders = ["--input", str(tmp_path / "inputs/triplets"), "--candidates", str(tmp_path / "inputs" / SYSTEMS[0])]
+    words = [*folders, "--database", str(tmp_path / "study.sqlite"), "--output", str(tmp_path / "x")]
+    for way in ("export", "oracle"):
+        assert main(["annotate", way, *words]) == 2
+        assert "the database holds a user study" in capsys.readouterr().err
+
+
+def test_where_nobody_is_counted_it_is_said(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, capsys, *words, "--rule", "minimum_seconds=9999")
+    person = run(tmp_path, capsys, "people", "add", "Ann")["id"]
+    with Database(str(tmp_path / "study.sqlite")) as database:
+        collecting = Collecting(database)
+        collecting.consent(person)
+        collecting.begin_practice(person)
+        answer_next(collecting, person)
+        collecting.begin_block(person)
+        answer_all(collecting, person)
+    run(tmp_path, capsys, "close")
+    where = ["--database", str(tmp_path / "study.sqlite"), "--output", str(tmp_path / "tables")]
+    assert main(["study", "analyse", *where]) == 0
+    assert (
+        capsys.readouterr().out == f"0 of 1 people counted: see who and why in {tmp_path / 'tables' / 'study.html'}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,6 +127,8 @@ def test_pictures_and_databases_of_another_kind_are_told(
         (["--rule", "minimum_seconds=-1"], "got minimum_seconds -1.0, expected 0 or more"),
         (["--ratings-per-output", "100000000"], "which takes 100,000,000 participants; expected 10,000 at most"),
         (["--practice", "1000000"], "got 4 triplets, expected at least 1000003"),
+        (["--only-compare"], "--only-compare needs --compare A B"),
+        (["--index", "7"], "has no candidate of index 7"),
         (["--consent", "latin.txt"], "got --consent latin.txt, which is no text in UTF-8"),
     ],
 )
@@ -109,6 +143,7 @@ def test_what_makes_no_study_is_said_by_its_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin.txt").write_bytes("Einverständnis".encode("latin-1"))
     assert says in run(tmp_path, capsys, *words, *more, code=2)
+    assert not list(tmp_path.glob("study.sqlite*"))
 
 
 def test_status_tells_people_from_places(tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

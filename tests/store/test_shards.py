@@ -143,13 +143,23 @@ def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_other_records_is_told_by_them_alone(tmp_path: Path, finished: bool) -> None:
+    run(tmp_path)
+    if not finished:
+        (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ValueError) as raised:
+        run(tmp_path, kind=Candidate, config=Config(size=5))
+    assert str(raised.value) == f"{tmp_path} holds triplets, not candidates: choose another --output"
+
+
+@pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"config": Config(size=5)}, r"config\.size \(there 4, now 5\)"),
         ({"inputs": {"pool": "def"}}, r"inputs\.pool \(there 'abc', now 'def'\)"),
         ({"shard_count": 4}, r"shard_count \(there 3, now 4\)"),
-        ({"stage": "generate"}, r"stage \(there 'select', now 'generate'\)"),
+        ({"stage": "generate", "config": Config(size=5)}, r"stage \(there 'select', now 'generate'\)"),
     ],
 )
 def test_other_settings_are_an_error_that_names_them(

@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,7 @@ from onereward.study.project import open_to_all
 from onereward.web.pages import HEADERS
 from onereward.web.sessions import csrf_of
 from tests.app_process import enter
-from tests.study.running import SCRIPT, Made, answer_to, client_of, study, to_block
+from tests.study.running import SCRIPT, SYSTEMS, Made, answer_to, client_of, study, to_block
 
 TOKEN = "t" * 32
 TITLE = f"Study {SCRIPT}"
@@ -148,7 +149,8 @@ def test_results_are_refused_until_the_study_is_closed(made: Made) -> None:
     assert client.get("/api/results").status_code == client.get("/status").status_code == 403
     refused = admin.get("/api/results")
     assert refused.status_code == 409 and "no results until the study is closed" in refused.json()["detail"]
-    assert "3 of 12 pages answered" in admin.get("/status").text
+    page = admin.get("/status").text
+    assert "3 of 12 pages answered" in page and "Places taken" in page and "Places finished" in page
     assert admin.get("/api/place").status_code == 403
     close(made.database, made.clock, anyway=True)
     assert admin.get("/api/results").json()["results"]["participants"] == 1
@@ -194,8 +196,12 @@ def test_by_the_open_link_one_becomes_a_participant(made: Made) -> None:
     client = client_of(made)
     client.headers["Origin"] = "http://study.example"
     assert "Take part" in client.get("/join").text
-    assert client.post("/api/join", json={"token": TOKEN}).status_code == 401
+    for path in ("/api/join", "/api/join/check"):
+        assert client.post(path, json={"token": TOKEN}).status_code == 401
     open_to_all(made.database, TOKEN, made.clock)
+    assert client.post("/api/join/check", json={"token": TOKEN}).status_code == 204
+    assert client.post("/api/join/check", json={"token": TOKEN}, headers={"Origin": "http://x"}).status_code == 403
+    assert client.get("/api/place").status_code == 401  # nobody has taken part by that
     joined = client.post("/api/join", json={"token": TOKEN})
     assert joined.status_code == 200
     assert client.get("/api/place").json()["stage"] == "instructions"
@@ -212,3 +218,25 @@ def test_somebody_leaves(made: Made) -> None:
     assert client.post("/api/withdrawal", json={"drop": True}).status_code == 204
     assert client.get("/api/place").status_code == 401
     assert "You have left the study" in client.get("/left").text
+
+
+@pytest.mark.parametrize(
+    ("config", "said", "unsaid"),
+    [
+        ({}, ["You judge the result", "up to 12 pages", "What is asked</h2>"], ["Some people", "A break"]),
+        ({"rates": False, "comparisons": (SYSTEMS,)}, ["You see two results", "up to 6 pages"], ["What is asked"]),
+        ({"comparisons": (SYSTEMS,), "practice": 2}, ["which of two is better; practice shows both"], ["You see two"]),
+        ({"break_every": 7}, ["A break is offered every 7 pages"], []),
+        ({"break_every": 8}, [], ["A break"]),  # four pages before the end
+    ],
+)
+def test_everybody_is_told_what_is_known_of_their_block(
+    tmp_path: Path, config: dict[str, Any], said: list[str], unsaid: list[str]
+) -> None:
+    with study(tmp_path, items=6, **config) as made:
+        client = signed_in(made)
+        client.post("/api/consent")
+        page = client.get("/study").text
+        assert all(words in page for words in said) and not any(words in page for words in unsaid)
+        client.post("/api/practice")
+        assert "it should take about 5 minutes" in client.get("/study").text

@@ -160,7 +160,7 @@ def test_bodies_of_fifty_megabytes_are_refused_unread(made: Made, server: Runnin
 def test_broken_bodies_are_refused(made: Made, server: Running) -> None:
     with person(made, server) as client, nothing_lost(made):
         before = to_block(client)
-        check_broken_bodies(client, "/api/session", "/api/join", "/api/answers", "/api/withdrawal")
+        check_broken_bodies(client, "/api/session", "/api/join", "/api/join/check", "/api/answers", "/api/withdrawal")
         assert client.get("/api/place").json() == before
 
 
@@ -211,7 +211,7 @@ def test_the_log_tells_nothing_of_people(made: Made, server: Running) -> None:
 @pytest.mark.parametrize(
     ("role", "options", "operations"),
     [
-        (Role.PARTICIPANT, ["--exclude-path", "/api/withdrawal"], 10),
+        (Role.PARTICIPANT, ["--exclude-path", "/api/withdrawal"], 11),
         # A right request would be the person's last.
         (Role.PARTICIPANT, ["--include-path", "/api/withdrawal", "--mode", "negative"], 1),
         (Role.ADMIN, ["--include-path", "/api/results"], 1),
@@ -227,5 +227,5 @@ def test_the_schema_and_the_server_agree(
         nothing_lost(made),
     ):
         few = ["--max-examples", str(examples)]
-        check_schema(server, client, tmp_path, *options, *few, operations=(operations, 12))
+        check_schema(server, client, tmp_path, *options, *few, operations=(operations, 13))
         assert client.get("/study" if role is Role.PARTICIPANT else "/status").status_code == 200

@@ -128,7 +128,7 @@ def test_refusals_are_pages_for_people_and_json_for_scripts(app: FastAPI) -> Non
         page = client.get(path)
         assert page.status_code == code and page.headers["content-type"] == "text/html; charset=utf-8"
         assert page.text.count("There is no such page.") == (code == 404)
-        assert "<script" not in page.text and re.search("<h1>(Unauthorized|Not Found)</h1>", page.text)
+        assert "<script" not in page.text and re.search("<h1>(You are not signed in|Not Found)</h1>", page.text)
     for path, code in (("/api/me", 401), ("/api/nowhere", 404)):
         assert client.get(path).status_code == code and list(client.get(path).json()) == ["detail"]
     wrong = client.post("/api/session", json={"token": "<script>"})

@@ -65,7 +65,7 @@ def test_a_cookie_that_is_no_session_is_nobody(app: FastAPI, cookie: str) -> Non
     client = client_of(app, Cookie=f"onereward={cookie}".encode())  # type: ignore[arg-type]
     answer = client.get("/api/me")
     assert answer.status_code == 401
-    assert answer.json() == {"detail": "you are not signed in here, or no longer: open the link that you were given"}
+    assert answer.json() == {"detail": "open the link that you were given: nobody is signed in here, or no longer"}
 
 
 @pytest.mark.parametrize("method", UNSAFE)
@@ -107,7 +107,8 @@ def test_a_change_that_tells_no_page_is_refused(app: FastAPI) -> None:
 def test_roles_are_kept_apart(app: FastAPI) -> None:
     assert client_of(app, "root").get("/admin").json() == "root"
     refused = client_of(app, "ann").get("/admin")
-    assert refused.status_code == 403 and "<h1>Forbidden</h1>" in refused.text
+    assert refused.status_code == 403 and "<h1>This page is not for you</h1>" in refused.text
+    assert '<a class="button" href="/">' in refused.text
     assert client_of(app).get("/admin").status_code == 401
 
 

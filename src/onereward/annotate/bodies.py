@@ -14,9 +14,11 @@ from onereward.web.bodies import NO_WORDS, Body, Id, Seconds, Uuid
 _MOST_CANDIDATES = 64
 
 _Place = Annotated[int, Field(ge=0, lt=_MOST_CANDIDATES), NO_WORDS]
+_UNPRINTED = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_PRINTED = f"[^{_UNPRINTED}]"
 _Name = Annotated[
     str,
-    StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", max_length=200),
+    StringConstraints(pattern=rf"^{_PRINTED}*[^\s{_UNPRINTED}]{_PRINTED}*$", max_length=200),
     Field(description="As the admin page shows it, on one line."),
 ]
 _Action = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")]

@@ -11,11 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from onereward.annotate.project import is_paused, project_of
-from onereward.annotate.work import GOLD, REPEAT, WORK
+from onereward.annotate.work import GOLD, LATE, REPEAT, WORK
 from onereward.metrics.agreement import Agreement, Answered, Level, agreement
 from onereward.people.database import Database
-from onereward.people.persons import Clock, Entry, Persons
-from onereward.people.tables import CLAIMS, ITEMS, SLOTS, VOTES
+from onereward.people.persons import Clock, Entry, Persons, Role
+from onereward.people.tables import CLAIMS, ITEMS, PEOPLE, SLOTS, VOTES
 from onereward.terms import Dimension
 
 _RECENT_SECONDS = 600.0
@@ -65,6 +65,7 @@ class Overview:
     finished: int
     wanted: int  # answers in all
     done: int
+    short: int  # items that want an answer of somebody else than those who take part
     answers_a_minute: float
     people: tuple[PersonRow, ...]
     held: tuple[HeldRow, ...]
@@ -72,8 +73,8 @@ class Overview:
 
     @property
     def minutes_left(self) -> float | None:
-        """At the pace of the last ten minutes."""
-        return (self.wanted - self.done) / self.answers_a_minute if self.answers_a_minute else None
+        """At the pace of the last ten minutes; None without one, or if some items wait for people yet to come."""
+        return (self.wanted - self.done) / self.answers_a_minute if self.answers_a_minute and not self.short else None
 
 
 def overview(database: Database, clock: Clock = time.time) -> Overview:
@@ -94,6 +95,7 @@ def overview(database: Database, clock: Clock = time.time) -> Overview:
             finished=_count(connection, ITEMS.c.gold.is_(None), ITEMS.c.id.not_in(unfinished)),
             wanted=_count(connection, work),
             done=_count(connection, work, done),
+            short=_count(connection, ITEMS.c.open, *_nobody_can_take()),
             answers_a_minute=recent / (_RECENT_SECONDS / 60),
             people=tuple(_people(connection, entries, votes)),
             held=tuple(_held(connection)),
@@ -101,10 +103,20 @@ def overview(database: Database, clock: Clock = time.time) -> Overview:
         )
 
 
+def _nobody_can_take() -> Sequence["sa.ColumnElement[bool]"]:
+    """That an item has a free slot, and that all annotators who take part have or had the item."""
+    is_free = SLOTS.c.item == ITEMS.c.id, SLOTS.c.purpose == WORK, SLOTS.c.person.is_(None)
+    own = SLOTS.alias()
+    had = sa.exists().where(own.c.item == ITEMS.c.id, own.c.person == PEOPLE.c.id).correlate(ITEMS, PEOPLE)
+    can_take = PEOPLE.c.role == Role.ANNOTATOR.value, PEOPLE.c.withdrawn_at.is_(None), ~had
+    return sa.exists().where(*is_free).correlate(ITEMS), ~sa.exists().where(*can_take).correlate(ITEMS)
+
+
 def _people(
     connection: sa.Connection, entries: Sequence[Entry], votes: Sequence[Mapping[str, Any]]
 ) -> Iterable[PersonRow]:
-    done, held = _of_people(connection, SLOTS.c.done_at.is_not(None)), _of_people(connection, SLOTS.c.done_at.is_(None))
+    done = _of_people(connection, SLOTS.c.done_at.is_not(None), SLOTS.c.purpose != LATE)
+    held = _of_people(connection, SLOTS.c.done_at.is_(None))
     gold = {
         row.triplet_id: json.loads(row.gold)
         for row in connection.execute(sa.select(ITEMS.c.triplet_id, ITEMS.c.gold).where(ITEMS.c.gold.is_not(None)))
@@ -124,9 +136,9 @@ def _people(
         )
 
 
-def _of_people(connection: sa.Connection, state: "sa.ColumnElement[bool]") -> dict[str, int]:
+def _of_people(connection: sa.Connection, *state: "sa.ColumnElement[bool]") -> dict[str, int]:
     """How many slots in that state each person has."""
-    query = sa.select(SLOTS.c.person, sa.func.count().label("slots")).where(state).group_by(SLOTS.c.person)
+    query = sa.select(SLOTS.c.person, sa.func.count().label("slots")).where(*state).group_by(SLOTS.c.person)
     return {row.person: row.slots for row in connection.execute(query)}
 
 

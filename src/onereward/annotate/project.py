@@ -42,21 +42,21 @@ class ProjectConfig:
     def __post_init__(self) -> None:
         for name in ("annotators", "lease_seconds", "repeat_after"):
             if not getattr(self, name) >= 1:  # nor no number
-                raise ValueError(f"got {name} {getattr(self, name)}, expected 1 or more")
+                raise ValueError(f"got {_flag(name)} {getattr(self, name)}, expected 1 or more")
         if not (self.extra >= 0 and self.minimum_seconds >= 0):
-            raise ValueError(f"got extra {self.extra}, minimum_seconds {self.minimum_seconds}, expected 0 or more")
+            raise ValueError(f"got --extra {self.extra}, --minimum-seconds {self.minimum_seconds}, expected 0 or more")
         if not (self.gold >= 0 and self.repeats >= 0 and self.gold + self.repeats < 1):
             raise ValueError(
-                f"got shares of {self.gold} gold and {self.repeats} repeats, expected 0 or more with a sum below 1"
+                f"got --gold {self.gold}, --repeats {self.repeats}, expected shares of 0 or more with a sum below 1"
             )
         if self.annotators + self.extra > _MOST_ANNOTATORS:
             raise ValueError(
-                f"got {self.annotators} annotators and {self.extra} extra, expected {_MOST_ANNOTATORS} at most"
+                f"got --annotators {self.annotators} --extra {self.extra}, expected {_MOST_ANNOTATORS} at most"
             )
         if not self.minimum_seconds < self.lease_seconds < inf:
             raise ValueError(
-                f"got minimum_seconds {self.minimum_seconds}, lease_seconds {self.lease_seconds}: an item must be "
-                "answered before its lease is over"
+                f"got --minimum-seconds {self.minimum_seconds}, --lease-seconds {self.lease_seconds}, expected a lease "
+                "that lasts longer than it takes until an item can be answered"
             )
 
 
@@ -170,6 +170,11 @@ def gold_of(votes: Iterable[Vote]) -> dict[str, Gold]:
     return dict(found)
 
 
+def _flag(name: str) -> str:
+    """A setting as the command line has it."""
+    return "--" + name.replace("_", "-")
+
+
 def _begin(connection: sa.Connection, project: Project, at: float) -> None:
     kept = setting(connection, _PROJECT)
     wanted = {"config": asdict(project.config), "fingerprints": dict(project.fingerprints)}
@@ -179,11 +184,13 @@ def _begin(connection: sa.Connection, project: Project, at: float) -> None:
         append(connection, "project", None, at, **wanted)
     elif kept != wanted:
         was = ProjectConfig(**kept["config"])
-        changed = [each.name for each in fields(was) if getattr(was, each.name) != getattr(project.config, each.name)]
-        changed += [role for role, value in wanted["fingerprints"].items() if kept["fingerprints"].get(role) != value]
+        pairs = [(each.name, getattr(was, each.name), getattr(project.config, each.name)) for each in fields(was)]
+        changed = [f"{_flag(name)} {old}, not {new}" for name, old, new in pairs if old != new]
+        prints = wanted["fingerprints"].items()
+        changed += [f"other {role}" for role, value in prints if kept["fingerprints"].get(role) != value]
         raise ValueError(
-            f"the database holds a project with another {', '.join(changed)}: name another --database, or repeat "
-            "the settings and folders that it was made with"
+            f"the project in the database was made with {'; '.join(changed)}: name another --database, or repeat the "
+            "settings and folders that it was made with"
         )
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from onereward.annotate.answers import differ, last_answers
 from onereward.annotate.project import ProjectConfig
-from onereward.people.tables import CLAIMS, ITEMS, SLOTS
+from onereward.people.tables import CLAIMS, ITEMS, PEOPLE, SLOTS
 from onereward.seeds import python_generator
 
 WORK, GOLD, REPEAT, LATE = "work", "gold", "repeat", "late"
@@ -76,6 +76,27 @@ def note_late(connection: sa.Connection, claim: "sa.Row[Any]", at: float) -> Non
     if connection.execute(sa.select(SLOTS.c.id).where(*late)).first() is None:
         slot = _own_slot(connection, claim.person, claim.item, LATE)
         connection.execute(SLOTS.update().where(SLOTS.c.id == slot.id).values(claim=claim.id, done_at=at))
+
+
+def take_back(connection: sa.Connection, claim: "sa.Row[Any]") -> int | None:
+    """Give who has lost an item of work a slot of it that is still free, and return its id.
+
+    None if there is no such slot, if they have the item by another claim, or if they take part no longer.
+    """
+    takes_part = sa.exists().where(PEOPLE.c.id == claim.person, PEOPLE.c.withdrawn_at.is_(None))
+    is_free = SLOTS.c.item == claim.item, SLOTS.c.purpose == WORK, SLOTS.c.person.is_(None)
+    query = (
+        sa.select(SLOTS.c.id)
+        .join(ITEMS, ITEMS.c.id == SLOTS.c.item)
+        .where(*is_free, ~_had(claim.person), takes_part)
+        .order_by(SLOTS.c.replicate)
+        .limit(1)
+    )
+    slot: int | None = connection.execute(query).scalar_one_or_none()
+    if slot is not None:
+        taken = {"person": claim.person, "claim": claim.id}
+        connection.execute(SLOTS.update().where(SLOTS.c.id == slot).values(taken))
+    return slot
 
 
 def order_of(connection: sa.Connection, seed: int, person: str, slot: Slot) -> list[int]:

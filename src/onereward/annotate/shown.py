@@ -179,19 +179,24 @@ class PersonShown(BaseModel):
         )
 
 
+_FEWEST = 5
+"""Items from which on an interval is told: of fewer, all that are drawn again may well be alike."""
+
+
 class IntervalShown(BaseModel):
-    """An estimate with its interval."""
+    """An estimate with its interval, if it has one of any width."""
 
     value: float
     low: float | None
     high: float | None
 
     @staticmethod
-    def of(found: Interval | None) -> "IntervalShown | None":
-        """The same as JSON, which has no NaN."""
+    def of(found: Interval | None, items: int) -> "IntervalShown | None":
+        """The same as JSON, which has no NaN, on so many items."""
         if found is None or not isfinite(found.value):
             return None
-        low, high = (bound if isfinite(bound) else None for bound in (found.low, found.high))
+        told = items >= _FEWEST and isfinite(found.low) and isfinite(found.high) and found.low < found.high
+        low, high = (found.low, found.high) if told else (None, None)
         return IntervalShown(value=found.value, low=low, high=high)
 
 
@@ -211,8 +216,8 @@ class AgreementShown(BaseModel):
             dimension=row.dimension,
             title=TITLES[row.dimension],
             items=row.items,
-            alpha=IntervalShown.of(row.found.alpha),
-            pairwise=IntervalShown.of(row.found.pairwise),
+            alpha=IntervalShown.of(row.found.alpha, row.items),
+            pairwise=IntervalShown.of(row.found.pairwise, row.items),
         )
 
 
@@ -233,6 +238,8 @@ class ProjectProgress(BaseModel):
     items_done: int
     answers: int
     answers_wanted: int
+    items_short: int
+    """Items that wait for somebody else than those who take part."""
     seconds_an_item: float | None
     minutes_left: float | None
 
@@ -260,6 +267,7 @@ class Summary(BaseModel):
                 items_done=found.finished,
                 answers=found.done,
                 answers_wanted=found.wanted,
+                items_short=found.short,
                 seconds_an_item=median(paces) if paces else None,
                 minutes_left=found.minutes_left,
             ),

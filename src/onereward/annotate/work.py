@@ -40,6 +40,7 @@ from onereward.annotate.queue import (
     settle,
     still_open,
     still_to_come,
+    take_back,
 )
 from onereward.people.database import Database
 from onereward.people.events import append
@@ -81,7 +82,7 @@ class Nothing(StrEnum):
 
 
 class State(StrEnum):
-    """What became of an answer; a late one is kept and not counted, since somebody else had got the slot."""
+    """What became of an answer; a late one is kept and not counted, since its item had been taken back by then."""
 
     ACCEPTED = "accepted"
     KNOWN = "known"
@@ -125,7 +126,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A person's: answered, held or still to be had, and the median seconds of the last answers."""
+    """A person's: answered in time, held or still to be had, and the median seconds of the last answers."""
 
     done: int
     remaining: int
@@ -210,12 +211,13 @@ class Work:
             left = config.minimum_seconds - min(at - claim.at, submission.seconds)
             if left > 0 and claim.done_at is None:
                 raise TooSoonError(left)
-            purpose = claim.slot_purpose or LATE
+            slot = claim.slot or take_back(connection, claim)
+            purpose = LATE if slot is None else claim.slot_purpose or WORK
             votes = keep(connection, submission, claim, purpose)
-            if claim.slot is None:
+            if slot is None:
                 note_late(connection, claim, at)
             elif claim.done_at is None:
-                connection.execute(SLOTS.update().where(SLOTS.c.id == claim.slot).values(done_at=at))
+                connection.execute(SLOTS.update().where(SLOTS.c.id == slot).values(done_at=at))
             if purpose == WORK:
                 settle(connection, config, claim.item)
             state = State.LATE if purpose == LATE else State.ACCEPTED
@@ -224,7 +226,7 @@ class Work:
 
     def progress(self, person: str) -> Progress:
         """How far the person has come."""
-        mine = SLOTS.c.person == person
+        mine = sa.and_(SLOTS.c.person == person, SLOTS.c.purpose != LATE)
         query = sa.select(sa.func.count(SLOTS.c.done_at).label("done"), sa.func.count().label("all")).where(mine)
         last = sa.select(SLOTS.c.claim).where(mine, SLOTS.c.done_at.is_not(None)).order_by(SLOTS.c.done_at.desc())
         with self._database.reading() as connection:

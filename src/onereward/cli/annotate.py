@@ -118,7 +118,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     default = ProjectConfig()
     helps = {
         "annotators": "different people an item",
-        "extra": "further people for an item on which those do not agree",
+        "extra": "further people for an item on which those do not agree; 0 where there are no more than --annotators",
         "gold": "share of a person's items whose answers are known",
         "repeats": "share of a person's items that come a second time",
         "repeat_after": "other items before one comes a second time, at least",
@@ -180,6 +180,7 @@ def _export(args: argparse.Namespace) -> None:
     from onereward.annotate.database import VoteDatabase
     from onereward.annotate.export import export_preferences, latest_answers, uncounted
     from onereward.annotate.pairing import Pairing
+    from onereward.annotate.project import refuse_study
     from onereward.annotate.votes_file import write_votes
     from onereward.annotate.voting import collect_votes, skip_shares
     from onereward.runtime.track import track
@@ -189,6 +190,8 @@ def _export(args: argparse.Namespace) -> None:
     candidates = pairing.fingerprints["candidates"]
     more = {} if args.way == "oracle" else {"all_pairs": args.all_pairs, "weighting": Weighting(args.weighting)}
     with VoteDatabase(args.database, create=args.way == "oracle") as database:
+        with database.reading() as connection:
+            refuse_study(connection)
         if args.way == "oracle":
             with track(len(pairing), "vote") as advance:
                 collect_votes(database, pairing, ToyOracle(), advance)

@@ -63,9 +63,8 @@ def add_url(parser: argparse.ArgumentParser, host: str) -> None:
     parser.add_argument(
         "--url",
         type=web_address,
-        default=_HOME,
         metavar="URL",
-        help=f"where people reach the server, such as https://{host} (default: %(default)s)",
+        help=f"where people reach the server, such as https://{host} (default: {_HOME})",
     )
 
 
@@ -139,14 +138,23 @@ def run_verify(args: argparse.Namespace, audit: "Callable[..., Verified]") -> No
     with Database(args.database, create=False) as database, database.reading() as connection:
         found = audit(connection, expected=args.expect)
         Pictures(images_of(args)).check(connection)
-    text = f"{found.events} events, nothing altered; keep this hash to check again later: {found.head}"
-    print(json.dumps(vars(found)) if args.json else text)
+    if args.json:
+        print(json.dumps(vars(found)))
+        return
+    if found.expected is not None:
+        print(f"the expected hash is that of event {found.expected} of {found.events}")
+    print(f"{found.events} events, nothing altered; keep this hash to check again later: {found.head}")
 
 
 def add_backup(parser: argparse.ArgumentParser) -> None:
     """The arguments of `backup`."""
     add_database(parser, images=True)
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="new folder to write to")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="new folder to write to; to restore, pass the file in it as --database: its pictures lie beside it",
+    )
 
 
 def run_backup(args: argparse.Namespace, audit: "Callable[..., Verified]") -> None:
@@ -155,7 +163,8 @@ def run_backup(args: argparse.Namespace, audit: "Callable[..., Verified]") -> No
 
     found = back_up(args.database, images_of(args), Path(args.output), audit)
     text = f"{args.output} has a copy with {found.events} events, the last {found.head}"
-    print(json.dumps({"output": args.output, **vars(found)}) if args.json else text)
+    told = {"output": args.output, "events": found.events, "head": found.head}
+    print(json.dumps(told) if args.json else text)
 
 
 def _show_people(args: argparse.Namespace, entries: "Sequence[Entry]") -> None:
@@ -171,7 +180,7 @@ def _show_people(args: argparse.Namespace, entries: "Sequence[Entry]") -> None:
     for heading in ("name", "role", "last seen", "state"):
         table.add_column(heading)
     for entry in entries:
-        seen = "-" if entry.seen_at is None else f"{datetime.fromtimestamp(entry.seen_at, UTC):%Y-%m-%d %H:%M} UTC"
+        seen = "-" if entry.seen_at is None else f"{datetime.fromtimestamp(entry.seen_at, UTC):%Y-%m-%d}"
         gone = "withdrawn, not counted" if entry.dropped else "withdrawn"
         state = "active" if entry.withdrawn_at is None else gone
         table.add_row(entry.id, entry.name or "(erased)", entry.role, seen, state)
@@ -181,8 +190,23 @@ def _show_people(args: argparse.Namespace, entries: "Sequence[Entry]") -> None:
 def _show_link(args: argparse.Namespace, entries: "Sequence[Entry]", person: str, token: str) -> None:
     """Print a link that will not be shown again, and whose it is."""
     [name] = [entry.name for entry in entries if entry.id == person]
-    told = {"name": name, "id": person, "link": f"{args.url}/enter#{token}"}
-    print(json.dumps(told) if args.json else "\n".join(f"{key:4} {value}" for key, value in told.items()))
+    told = {"name": name, "id": person, "link": link_of(args, f"enter#{token}")}
+    if args.json:
+        print(json.dumps(told))
+        return
+    print("\n".join(f"{key:4} {value}" for key, value in told.items()))
+    show_guess(args)
+
+
+def link_of(args: argparse.Namespace, path: str) -> str:
+    """An address of the server: of the one that was named, else of one on this machine."""
+    return f"{args.url or _HOME}/{path}"
+
+
+def show_guess(args: argparse.Namespace) -> None:
+    """Say below a link where its server was guessed to be."""
+    if args.url is None:
+        print(f"(for a server at {_HOME}; pass --url if it is elsewhere)")
 
 
 def _show_gone(args: argparse.Namespace, entries: "Sequence[Entry]", person: str) -> None:

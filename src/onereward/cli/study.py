@@ -15,14 +15,18 @@ from onereward.cli.people import (
     add_verify,
     example,
     images_of,
+    link_of,
     run_backup,
     run_people,
     run_verify,
+    show_guess,
     web_address,
 )
 from onereward.cli.serve import missing_extra
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from onereward.people.database import Database
 
 HELP = "ask people about systems' outputs, blind: ratings, good-same-bad, tables with intervals"
@@ -156,6 +160,8 @@ def _people(args: argparse.Namespace) -> None:
     with _database(args) as database:
         with database.reading() as connection:
             study_of(connection)  # an annotation project has people of other roles
+            if args.people_way == "add" and args.role == "participant":
+                _require_not_closed(connection)
         run_people(args, database, Collecting(database).withdraw)
 
 
@@ -167,9 +173,24 @@ def _open(args: argparse.Namespace) -> None:
 
     token = secrets.token_urlsafe(24)
     with _database(args) as database:
+        with database.reading() as connection:
+            _require_not_closed(connection)
         open_to_all(database, token, time.time)
-    link = f"{args.url}/join#{token}"
-    print(json.dumps({"link": link}) if args.json else link)
+    link = link_of(args, f"join#{token}")
+    if args.json:
+        print(json.dumps({"link": link}))
+        return
+    print(link)
+    show_guess(args)
+
+
+def _require_not_closed(connection: "sa.Connection") -> None:
+    """Raise ValueError where a new link would lead to a study that is over."""
+    from onereward.people.settings import setting
+    from onereward.study.project import CLOSED_AT
+
+    if setting(connection, CLOSED_AT) is not None:
+        raise ValueError("the study is closed: nobody can take part any more")
 
 
 def _rules(args: argparse.Namespace) -> None:
@@ -219,15 +240,21 @@ def _close(args: argparse.Namespace) -> None:
 
 def _analyse(args: argparse.Namespace) -> None:
     from onereward.study.closing import results_of
+    from onereward.study.project import study_of
     from onereward.study.tables import counted, write_study
 
     with _database(args) as database:
         analysis = results_of(database)
-    page = write_study(analysis, Path(args.output))
+        with database.reading() as connection:
+            systems = study_of(connection).config.systems
+    page = write_study(analysis, Path(args.output), systems)
+    participants, left_out = analysis.results.participants, len(analysis.left_out)
     if args.json:
-        print(json.dumps({"output": args.output, "left_out": len(analysis.left_out)}))
+        print(json.dumps({"output": args.output, "left_out": left_out}))
+    elif participants == 0:
+        print(f"0 of {left_out} people counted: see who and why in {page}")
     else:
-        print(f"{counted(analysis.results.participants)}, {len(analysis.left_out)} left out: {page}")
+        print(f"{counted(participants)}, {left_out} left out: {page}")
 
 
 def _verify(args: argparse.Namespace) -> None:

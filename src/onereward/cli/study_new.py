@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=int, default=0, metavar="N", help="which candidate is shown (default: 0)")
     parser.add_argument("--main", metavar="NAME", help="system that others are held against (default: the first)")
     parser.add_argument(
-        "--compare", action="append", nargs=2, default=[], metavar=("A", "B"), help="put two side by side; repeatable"
+        "--compare",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("A", "B"),
+        help="put two side by side, before participants of their own; repeatable",
     )
-    parser.add_argument("--only-compare", action="store_true", help="no ratings of single outputs")
+    parser.add_argument(
+        "--only-compare", action="store_true", help="no ratings of single outputs, and no participants for them"
+    )
     add_database(parser, images=True)
     parser.add_argument(
         "--title",
@@ -83,6 +92,8 @@ def run(args: argparse.Namespace) -> None:
     from onereward.study.exclusion import ExclusionRules
     from onereward.study.project import new_study
 
+    if args.only_compare and not args.compare:
+        raise ValueError("--only-compare needs --compare A B")
     systems = named(args.system, "--system", "NAME=FOLDER of candidates")
     config = _config(args, tuple(systems))
     rules = with_settings(ExclusionRules(), args.rule, option="--rule")
@@ -91,12 +102,36 @@ def run(args: argparse.Namespace) -> None:
     items = manifest.rows - config.practice
     if items >= config.items_a_block:  # too few are refused by name; too many answers before any picture is written
         count_blocks(items, config.answers, config.items_a_block)
-    with Database(args.database) as database, track(len(manifest.shards), "import") as advance:
+    with (
+        _nothing_left(args.database),
+        Database(args.database) as database,
+        track(len(manifest.shards), "import") as advance,
+    ):
         blocks = new_study(
             database, pictures, args.input, systems, config, plan, time.time, index=args.index, progress=advance
         )
     text = f"the study wants {blocks} participants, each for one block of pages"
     print(json.dumps({"blocks": blocks}) if args.json else text)
+
+
+@contextmanager
+def _nothing_left(place: str) -> Iterator[None]:
+    """Remove the SQLite file that was made in the block, if the block ends in an error and the file holds no study."""
+    from onereward.people.database import Database
+    from onereward.study.project import study_of
+
+    file = Path(place)
+    there = file.exists()
+    try:
+        yield
+    except BaseException:
+        if not there and file.exists():
+            try:
+                with Database(place) as database, database.reading() as connection:
+                    study_of(connection)  # another command's, made since
+            except ValueError:
+                file.unlink()
+        raise
 
 
 def _config(args: argparse.Namespace, systems: tuple[str, ...]) -> "StudyConfig":

@@ -20,10 +20,11 @@ FIRST = "0" * 64
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """A chain that holds: how many events, and the hash of the last."""
+    """A chain that holds: how many events, the hash of the last, and which event has the one that was expected."""
 
     events: int
     head: str
+    expected: int | None = None
 
 
 def append(connection: sa.Connection, kind: str, person: str | None, at: float, **body: Any) -> None:
@@ -47,7 +48,7 @@ def verify(connection: sa.Connection, *, expected: str | None = None) -> Verifie
 
     Raises ValueError, naming the event, where it does not hold.
     """
-    previous, count, seen = FIRST, 0, expected is None
+    previous, count, found = FIRST, 0, None
     for row in connection.execute(sa.select(EVENTS).order_by(EVENTS.c.sequence)).mappings():
         count += 1
         if row["sequence"] != count:
@@ -55,13 +56,14 @@ def verify(connection: sa.Connection, *, expected: str | None = None) -> Verifie
         if row["previous"] != previous or row["hash"] != _hash(row):
             raise ValueError(f"event {count} ({row['kind']}) was changed after it was written")
         previous = row["hash"]
-        seen = seen or previous == expected
+        if previous == expected:
+            found = count
     head = connection.execute(sa.select(HEAD)).one()
     if (head.sequence, head.hash) != (count, previous):
         raise ValueError(f"the log ends at event {count}, but {head.sequence} were written: the last are missing")
-    if not seen:
+    if expected is not None and found is None:
         raise ValueError(f"no event has the hash {expected}: the log was written anew, or is another one")
-    return Verified(events=count, head=previous)
+    return Verified(events=count, head=previous, expected=found)
 
 
 def _hash(event: "Mapping[str, Any] | sa.RowMapping") -> str:

@@ -1,6 +1,7 @@
 """People with roles, their links and sessions; only hashes of tokens are kept."""
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from onereward.people.events import append
 from onereward.people.tables import PEOPLE, PERSONAL, SESSIONS
 
 SESSION_SECONDS = 14 * 24 * 3600.0
+_UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST = 200  # what the column has room for
 _SEEN_SECONDS = 60.0  # how exact "last seen" is
 
 Clock = Callable[[], float]
@@ -59,9 +62,16 @@ class Persons:
         self._database, self._clock = database, clock
 
     def make(self, name: str, role: Role) -> tuple[str, str]:
-        """A new person's id and the token of their link, which is told this once; ValueError without a name."""
+        """A new person's id and the token of their link, which is told this once.
+
+        Raises ValueError without a name, or with one that is too long or no line of what can be printed.
+        """
         if not name.strip():
             raise ValueError("got an empty name, expected what the list of people is to show")
+        if found := _UNPRINTED.search(name):
+            raise ValueError(f"got a name with {found[0]!a}, expected one line of what can be printed")
+        if len(name) > _LONGEST:
+            raise ValueError(f"got a name of {len(name)} characters, expected {_LONGEST} at most")
         with self._database.writing() as connection:
             return self.add(connection, name, role)
 

@@ -63,10 +63,14 @@ class Pictures:
 
     def check(self, connection: sa.Connection) -> None:
         """Raise ValueError unless each picture that the database names is, to the byte, the file that was kept."""
-        for row in connection.execute(sa.select(PICTURES.c.id, PICTURES.c.content)):
+        rows = connection.execute(sa.select(PICTURES.c.id, PICTURES.c.content).order_by(PICTURES.c.id)).all()
+        if missing := [path for path in (self.path(row.id) for row in rows) if not path.exists()]:
+            raise ValueError(
+                f"{len(missing)} of {len(rows)} pictures {'is' if len(missing) == 1 else 'are'} missing, the first "
+                f"{missing[0]}: restore from a backup, or pass the --images folder of this database"
+            )
+        for row in rows:
             path = self.path(row.id)
-            if not path.exists():
-                raise ValueError(f"{path} is missing: pass the --images folder of this database")
             if hashlib.sha256(path.read_bytes()).hexdigest() != row.content:
                 raise ValueError(f"{path} is not the picture that was kept there: it was altered")
 

@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -242,11 +243,14 @@ def _finished_shard(store: _Store, name: str, plan: Plan) -> Shard | None:
 def _require_same_plan(found: Plan, wanted: Plan, folder: Folder) -> None:
     if found == wanted:
         return
+    if found.kind != wanted.kind:
+        there, now = (re.sub(r"(?<!^)(?=[A-Z])", " ", plan.kind).lower() for plan in (found, wanted))
+        raise ValueError(f"{folder} holds {there}s, not {now}s: choose another --output")
     old, new = _flat(dataclasses.asdict(found)), _flat(dataclasses.asdict(wanted))
     differing = [
         f"{key} (there {old.get(key)!r}, now {new.get(key)!r})"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
+        if old.get(key) != new.get(key) and (key == "stage" or found.stage == wanted.stage)
     ]
     raise ValueError(
         f"{folder} was made with other settings: {', '.join(differing)}; "

@@ -28,6 +28,8 @@ from onereward.web.shell import new_app, plain, problems, refusal
 
 _MOST_BYTES = 2**16
 """Of a request: an answer has some hundred."""
+_LAST_STRETCH = 5
+"""Pages; the script offers no break with fewer left."""
 _SECONDS_A_PAGE = {True: 25, False: 12}
 """What a participant is told to expect, for ratings and for comparisons."""
 
@@ -88,8 +90,7 @@ def study_page(request: Request, rooms: Rooms, who: Participant) -> HTMLResponse
 @_routes.get("/left", include_in_schema=False)
 async def left_page(request: Request) -> HTMLResponse:
     """Where somebody goes who has left the study."""
-    text = ["Your link does not work any more.", "Thank you for the time that you have given."]
-    return pages_of(request).page("end.html", request, heading="You have left the study", text=text, finished=False)
+    return pages_of(request).page("left.html", request)
 
 
 @_routes.get("/status", include_in_schema=False)
@@ -109,6 +110,13 @@ def join(request: Request, response: Response, rooms: Rooms, body: Token) -> bod
     gate = gate_of(request)
     gate.start_session(request, response, found[1])
     return bodies.Joined(link=gate.link(request, own))
+
+
+@_routes.post("/api/join/check", status_code=204, dependencies=[Depends(stranger)])
+def check_open_link(rooms: Rooms, body: Token) -> None:
+    """Whether the study's open link is right, before anybody reads what they agree to; keeps nothing."""
+    if not rooms.collecting.opens(body.token):
+        raise HTTPException(401, "this link is not valid, or no longer")
 
 
 @_routes.get("/api/place")
@@ -249,7 +257,7 @@ def _told(config: StudyConfig, outline: Outline) -> dict[str, object]:
         "compares": bool(config.comparisons),
         "count": outline.pages,
         "practice": config.practice,
-        "break_every": config.break_every if config.break_every < outline.pages else 0,
+        "break_every": config.break_every if config.break_every <= outline.pages - _LAST_STRETCH else 0,
         "minutes": max(5, 5 * round(outline.pages * _SECONDS_A_PAGE[config.rates] / 300)),
         "questions": [vars(question) | {"graded": question.kind is Kind.GRADED} for question in asked],
     }

@@ -134,6 +134,11 @@ class Collecting:
                 return Stage.CLOSED
             return Stage.CONSENT if _has_place(connection, self._clock()) else Stage.FULL
 
+    def opens(self, token: str) -> bool:
+        """Whether this is the token of the study's open link."""
+        with self._database.reading() as connection:
+            return bool(setting(connection, OPEN_LINK) == hashed(token))
+
     def join(self, token: str) -> str | None:
         """A new participant who agrees, by the study's open link: the token of a link of their own.
 

@@ -32,35 +32,37 @@ class TableRow:
     cells: tuple[ScoreRow | None, ...]
 
 
-def write_study(analysis: Analysis, output: Path) -> Path:
+def write_study(analysis: Analysis, output: Path, systems: Sequence[str]) -> Path:
     """Write the page, every figure as JSON, and Table 3 as Markdown and CSV into `output`; returns the page's path.
 
-    Raises ValueError for a folder that holds anything but an earlier analysis.
+    `systems` are those of the study, in the order in which they are shown everywhere. Raises ValueError for a folder
+    that holds anything but an earlier analysis.
     """
     others = sorted({path.name for path in output.iterdir()} - {HTML, JSON, MARKDOWN, CSV}) if output.exists() else []
     if others:
         raise ValueError(f"{output} holds other things ({', '.join(others[:3])}): name a new folder as --output")
-    drawn = page(analysis)
+    drawn = page(analysis, systems)
     write_atomically(output / JSON, analysis.to_json().encode())
-    write_atomically(output / MARKDOWN, markdown(analysis.results).encode())
-    write_atomically(output / CSV, table_csv(analysis.results).encode())
+    write_atomically(output / MARKDOWN, markdown(analysis.results, systems).encode())
+    write_atomically(output / CSV, table_csv(analysis.results, systems).encode())
     write_atomically(output / HTML, drawn.encode())
     return output / HTML
 
 
-def table_rows(results: Results) -> list[TableRow]:
-    """Table 3: groups in the paper's order and, as there, systems by their usability, the best last."""
-    rows = []
-    for group in Group:
-        cells = {(row.system, row.criterion): row for row in results.scores if row.group is group}
-        systems = sorted(
-            {system for system, _ in cells}, key=lambda system: _rank(cells.get((system, Criterion.USABILITY)))
+def table_rows(results: Results, systems: Sequence[str]) -> list[TableRow]:
+    """Table 3: groups in the paper's order, and in each the systems that were rated in it, in the order given."""
+    cells = {(row.group, row.system, row.criterion): row for row in results.scores}
+    rated = {(row.group, row.system) for row in results.scores}
+    return [
+        TableRow(
+            group=group,
+            system=system,
+            cells=tuple(cells.get((group, system, criterion)) for criterion in Criterion),
         )
-        rows += [
-            TableRow(group=group, system=system, cells=tuple(cells.get((system, criterion)) for criterion in Criterion))
-            for system in systems
-        ]
-    return rows
+        for group in Group
+        for system in systems
+        if (group, system) in rated
+    ]
 
 
 def heads() -> list[str]:
@@ -101,10 +103,10 @@ def counted(participants: int) -> str:
     return f"{participants} participant{'' if participants == 1 else 's'}"
 
 
-def markdown(results: Results) -> str:
+def markdown(results: Results, systems: Sequence[str]) -> str:
     """Table 3 as a Markdown table; each figure with its interval, if there is one."""
-    lines = [["Task", "Model", *heads()], ["---", "---", *["---:"] * len(Criterion)]]
-    for row in table_rows(results):
+    lines = [["Task", "System", *heads()], ["---", "---", *["---:"] * len(Criterion)]]
+    for row in table_rows(results, systems):
         cells = [
             f"{figure(cell)} ({interval(cell)})" if cell and interval(cell) else figure(cell) for cell in row.cells
         ]
@@ -112,12 +114,12 @@ def markdown(results: Results) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def table_csv(results: Results) -> str:
+def table_csv(results: Results, systems: Sequence[str]) -> str:
     """Table 3 as CSV, one line a cell: fractions and scores as they are, not rounded; no ends of no interval."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["group", "system", "criterion", "value", "low", "high", "ratings", "participants", "items"])
-    for row in table_rows(results):
+    for row in table_rows(results, systems):
         for cell in filter(None, row.cells):
             score, counts = cell.score, cell.counts
             ends = [score.low, score.high] if says(score, cell.criterion.bounds) else ["", ""]
@@ -126,10 +128,10 @@ def table_csv(results: Results) -> str:
     return out.getvalue()
 
 
-def page(analysis: Analysis) -> str:
-    """The page: a string of HTML that refers to nothing outside itself."""
+def page(analysis: Analysis, systems: Sequence[str]) -> str:
+    """The page, with `systems` in that order: a string of HTML that refers to nothing outside itself."""
     results = analysis.results
-    tones = _tones(results, analysis.plan.main)
+    tones = _tones(results, systems)
     environment = Environment(
         loader=PackageLoader("onereward.study", "."),
         autoescape=True,
@@ -150,18 +152,19 @@ def page(analysis: Analysis) -> str:
         style=charts.style(),
         analysis=analysis,
         results=results,
-        systems=len(_tones(analysis.everybody, analysis.plan.main)),
+        systems=len(_tones(analysis.everybody, systems)),
         caution=_caution(analysis),
         heads=heads(),
-        rows=table_rows(results),
+        rows=table_rows(results, systems),
         best=_best(results.scores),
+        has_text=any(row.criterion is Criterion.TEXT_RENDERING for row in analysis.everybody.scores),
         tones=tones,
         figure_6=[(group, _figure_6(results, group, tones)) for group in Group if _has(results.scores, group)],
         figure_7=_figure_7(results.preferences),
         strengths=_strength_chart(results.strengths, tones),
         left_bias=None if results.left_bias is None else _difference(results.left_bias, _NET, 1, 3),
         agreements=[row for row in results.agreements if row.agreement.items],
-        everybody=table_rows(analysis.everybody),
+        everybody=table_rows(analysis.everybody, systems),
     )
 
 
@@ -174,7 +177,11 @@ def _caution(analysis: Analysis) -> str:
         return "One participant tells nothing of what others would say: no figure has an interval."
     silent = [not says(row.score, row.criterion.bounds) for row in results.scores]
     silent += [not says(row.net, _NET) for row in results.preferences]
-    return "A figure without an interval is of too few people or items to tell what others would say." * any(silent)
+    few = (
+        "A figure without an interval is of too few people or items to tell what others would say, or its interval "
+        "would be the whole scale."
+    )
+    return few * any(silent)
 
 
 def _figure_6(results: Results, group: Group, tones: dict[str, str]) -> list[Markup]:
@@ -236,11 +243,17 @@ def _strength_chart(rows: Sequence[StrengthRow], tones: dict[str, str]) -> Marku
                 marks=(_mark(row.strength, tones[row.system], _ANY),),
                 note=f"{signed(row.strength.value, 2)}",
             )
-            for row in rows
+            for row in _ordered(rows, list(tones))
         ],
         axis,
         title="Bradley-Terry strengths by system",
     )
+
+
+def _ordered(rows: Sequence[StrengthRow], systems: Sequence[str]) -> list[StrengthRow]:
+    """Rows with groups as they come and, in each, systems in that order."""
+    groups = list(dict.fromkeys(row.group for row in rows))
+    return sorted(rows, key=lambda row: (groups.index(row.group), systems.index(row.system)))
 
 
 def _marks(rows: Sequence[ScoreRow], tones: dict[str, str]) -> tuple[charts.Mark, ...]:
@@ -259,25 +272,25 @@ _RATES = charts.Axis(low=0, high=1, ticks=(0, 0.25, 0.5, 0.75, 1), text=percent,
 _SCORES = charts.Axis(low=1, high=5, ticks=(1, 2, 3, 4, 5), text=lambda tick: f"{tick:g}", reference=-1)
 
 
-def _tones(results: Results, main: str) -> dict[str, str]:
-    """Each system's class of colour; the main system first."""
-    compared = {system for row in results.preferences for system in (row.system, row.other)}
-    systems = {row.system for row in results.scores} | compared
-    ordered = sorted(systems, key=lambda system: (system != main, system))
-    return {system: f"row-{place % _TONES}" for place, system in enumerate(ordered)}
+def _tones(results: Results, systems: Sequence[str]) -> dict[str, str]:
+    """The class of colour of each system that something was said of, by its place among all."""
+    told = {row.system for row in results.scores}
+    told |= {system for row in results.preferences for system in (row.system, row.other)}
+    return {system: f"row-{place % _TONES}" for place, system in enumerate(systems) if system in told}
 
 
 def _best(rows: Sequence[ScoreRow]) -> set[tuple[Group, Criterion, str]]:
-    """The highest figure of each cell's column in its group."""
-    cells: dict[tuple[Group, Criterion], list[ScoreRow]] = {}
+    """The highest of each column within a group, all that are printed alike; none where all are."""
+    columns: dict[tuple[Group, Criterion], list[ScoreRow]] = {}
     for row in rows:
-        cells.setdefault((row.group, row.criterion), []).append(row)
-    tops = [max(of, key=lambda row: row.score.value) for of in cells.values()]
-    return {(row.group, row.criterion, row.system) for row in tops}
-
-
-def _rank(usability: ScoreRow | None) -> float:
-    return -1.0 if usability is None else usability.score.value
+        columns.setdefault((row.group, row.criterion), []).append(row)
+    best = set()
+    for of in columns.values():
+        top = figure(max(of, key=lambda row: row.score.value))
+        tops = [row for row in of if figure(row) == top]
+        if len(tops) < len(of):
+            best |= {(row.group, row.criterion, row.system) for row in tops}
+    return best
 
 
 def _has(rows: Sequence[ScoreRow], group: Group) -> bool:
@@ -300,11 +313,11 @@ def _difference(estimate: Interval, scale: tuple[float, float], unit: float, dig
 
 
 def _agreed(estimate: Interval | None, items: int) -> str:
-    """An estimate of agreement on so many items, with its interval; a dash where it is not defined."""
+    """An estimate of agreement on so many items, with its interval if it has a width; a dash where not defined."""
     if estimate is None:
         return "–"
     value, low, high = (f"{end:.2f}".replace("-", "−") for end in (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})" if items > 1 else value
+    return f"{value} ({low} to {high})" if items > 1 and low != high else value
 
 
 def _asked(criterion: str) -> str:
@@ -313,4 +326,4 @@ def _asked(criterion: str) -> str:
 
 def _group_name(group: str) -> str:
     """A group's name beside a bar."""
-    return "All tasks" if group == ALL else str(group).removeprefix("Image ").capitalize()
+    return "All tasks" if group == ALL else str(group)

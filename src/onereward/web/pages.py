@@ -28,6 +28,7 @@ HEADERS = {
 """Of every answer of an app with pages."""
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TITLES = {401: "You are not signed in", 403: "This page is not for you"}
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -83,8 +84,9 @@ class Pages:
         """A refusal as a plain page, as JSON under /api/."""
         if request.url.path.startswith("/api/"):
             return as_json(request, refused)
-        title = HTTPStatus(refused.code).phrase
-        detail = "there is no such page" if refused.detail == title == "Not Found" else refused.detail
+        phrase = HTTPStatus(refused.code).phrase
+        detail = "there is no such page" if refused.detail == phrase == "Not Found" else refused.detail
+        title = _TITLES.get(refused.code, phrase)
         answer = self.render("error.html", refused.code, title=title, detail=detail)
         answer.headers.update(refused.headers or {})
         return answer

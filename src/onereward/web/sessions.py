@@ -84,7 +84,7 @@ class Gate(Generic[_Visitor]):
         """Who sends a request; raises HTTPException: 401, 429, or 403 for a change that our page did not send."""
         found, session = self.known(request), session_of(request)
         if session is None or found is None:
-            raise HTTPException(401, "you are not signed in here, or no longer: open the link that you were given")
+            raise HTTPException(401, "open the link that you were given: nobody is signed in here, or no longer")
         if request.method not in _SAFE:
             check_origin(request)
             if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_of(session).encode()):
@@ -123,7 +123,7 @@ def signed_in(*roles: str) -> Callable[..., Any]:
     def visitor(request: Request, _told: Annotated[str | None, Security(_COOKIE)]) -> Any:
         found = gate_of(request).visitor(request)
         if roles and found.role not in roles:
-            raise HTTPException(403, "this is for others: your link is not for this page")
+            raise HTTPException(403, "your link leads to another page")
         return found
 
     return visitor

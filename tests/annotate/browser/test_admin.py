@@ -153,6 +153,53 @@ def test_agreement_and_gold_are_shown(open_site: OpenSite, open_page: OpenPage) 
     assert page.locator("main [style]").count() == 0
 
 
+def test_a_name_that_does_not_do_is_told_in_the_dialog(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(1))
+    page = open_page(site.link("Root", Role.ADMIN))
+    page.get_by_role("button", name="Add a person").click()
+    field, problem = page.get_by_label("Name, as only this page shows it"), page.locator("#name-problem")
+    for name in ("", "  ", "Ann\tB", "Ann\u2028B"):
+        field.fill(name)
+        page.get_by_role("button", name="Make link").click()
+        expect(problem).to_have_text("Write a name: letters, digits or signs, on one line.")
+        expect(field).to_be_focused()
+        check_accessible(page)
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Add a person").click()
+    expect(problem).to_be_empty()
+    field.fill("Ann")
+    page.get_by_role("button", name="Make link").click()
+    expect(page.get_by_role("dialog", name="Link for Ann")).to_be_visible()
+
+
+def test_items_that_wait_for_somebody_else_are_told(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(1, task=Task.REMOVE), annotators=2)
+    theirs = at_work(open_page(site.link("Ann")))
+    type_keys(theirs, "1 2 Enter")
+    expect(theirs.locator("#empty-title")).to_have_text("All done")
+    expect(theirs.locator("#pace-part")).to_be_visible()
+    expect(theirs.locator("#left-part")).to_be_hidden()
+    page = open_page(site.link("Root", Role.ADMIN))
+    expect(page.locator("#short")).to_have_text("1 item waits for more people than there are: add somebody.")
+    expect(page.locator("#time-left")).to_have_text("–")
+    check_accessible(page)
+    site.link("Bob")
+    expect(page.locator("#short")).to_be_empty(timeout=10_000)
+
+
+def test_pages_that_are_not_for_somebody_lead_back(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(1))
+    page = open_page(f"{site.url}/work")
+    expect(page.get_by_role("heading")).to_have_text("You are not signed in")
+    check_accessible(page)
+    page = at_work(open_page(site.link("Ann")))
+    page.goto(f"{site.url}/admin")
+    expect(page.get_by_role("heading")).to_have_text("This page is not for you")
+    check_accessible(page)
+    page.get_by_role("link", name="To your own page").click()
+    expect(page).to_have_url(f"{site.url}/work")
+
+
 def test_the_way_in(open_site: OpenSite, open_page: OpenPage) -> None:
     site = open_site(toy_items(1))
     page = open_page(f"{site.url}/")
@@ -168,5 +215,6 @@ def test_the_way_in(open_site: OpenSite, open_page: OpenPage) -> None:
     again.click()
     at_work(page)
     page.get_by_role("button", name="Sign out").click()
-    expect(title).to_have_text("Open your link")
+    expect(title).to_have_text("You are signed out")
+    expect(page.locator("#text")).to_have_text("Open your link to go on.")
     assert page.goto(f"{site.url}/work").status == 401  # type: ignore[union-attr]

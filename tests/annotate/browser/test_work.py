@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
+from onereward.annotate.work import Work
 from onereward.terms import Task, dimensions_of
 from tests.annotate.browser.conftest import OpenSite, at_work, kept, type_keys
 from tests.annotate.browser.site import Site, photo_items, toy_items
@@ -59,7 +60,7 @@ def test_a_session_by_keyboard_alone(open_site: OpenSite, open_page: OpenPage) -
     submit = page.locator("#submit")
     expect(page.locator("[aria-current] .title")).to_have_text("Text alignment")
     type_keys(page, "Enter")
-    expect(said).to_have_text("Still to answer: Text alignment.")
+    expect(said).to_have_text("Still to answer: Text alignment, Consistency, Structure, Aesthetics.")
 
     type_keys(page, "1 3 s 2")  # best and worst are two keys, a skip and its reason too
     expect(page.locator("[aria-current] .title")).to_have_text("Structure")
@@ -317,10 +318,73 @@ def test_candidates_are_drawn_as_they_are_flipped_and_subtracted(open_site: Open
     type_keys(page, "d")
     is_drawn([np.abs(edit - source) for edit in edits])
     type_keys(page, "d")
-    expect(page.locator("#showing")).to_have_text("Difference to the source, 8 times as strong")
+    expect(page.locator("#showing")).to_have_text("Difference × 8")
     is_drawn([np.minimum(8 * np.abs(edit - source), 255) for edit in edits])
     type_keys(page, "d m")
     assert np.abs(pixels(page, 0) - edits[0]).max() > 50  # the line
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_pictures_stay_where_they_are(open_site: OpenSite, open_page: OpenPage, width: int) -> None:
+    site = open_site(toy_items(5, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann"), viewport={"width": width, "height": 800}))
+
+    def boxes() -> list[object]:
+        page.wait_for_timeout(50)
+        return [canvas.bounding_box() for canvas in page.locator("canvas").all()]
+
+    before = boxes()
+    page.keyboard.down("Space")
+    expect(page.locator("#showing")).to_have_text("Showing the source")
+    assert boxes() == before
+    page.keyboard.up("Space")
+    for key, words in (("d", "Difference"), ("d", "Difference × 8"), ("z", re.compile("2.0×"))):
+        type_keys(page, key)
+        expect(page.locator("#showing")).to_have_text(words)
+        assert boxes() == before, words
+    assert page.locator("#showing").evaluate("one => one.scrollWidth <= one.clientWidth")
+    page.wait_for_load_state("networkidle")
+    page.context.set_offline(True)
+    type_keys(page, "1 2 Enter")
+    waits(page, 1)
+    at_work(page)
+    assert boxes() == before
+    assert page.locator("#waiting").evaluate("one => one.scrollHeight <= one.clientHeight")
+    page.context.set_offline(False)
+    done(page, 1)
+    expect(page.locator("#waiting")).to_be_empty()
+    expect(page.locator("#pace")).not_to_be_empty()
+    assert boxes() == before
+
+
+def test_help_tells_the_questions_and_the_keys_there_are(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(1))
+    page = at_work(open_page(site.link("Ann")))
+    type_keys(page, "?")
+    titles = ["Text alignment", "Consistency", "Structure", "Aesthetics"]
+    expect(page.locator("#help-questions dt")).to_have_text(titles)
+    expect(page.locator("#help-questions dd").first).to_have_text(re.compile("what the prompt says"))
+    expect(page.locator("#help-list kbd").first).to_have_text("1 … 4")
+    expect(page.locator("#help-list dd", has_text="andidate")).to_have_count(2)  # with what Space shows in their place
+
+
+def test_who_is_told_that_their_answer_came_too_late(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(2, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann")))
+    page.wait_for_load_state("networkidle")
+    work, first = Work(site.database), page.locator("#prompt").inner_text()
+    page.context.set_offline(True)
+    for assignment in work.held(site.holders()[0]):
+        work.release(assignment.id)
+    other = at_work(open_page(site.link("Bob")))  # who holds the first of them and the second
+    assert first
+    type_keys(page, "1 2 Enter")
+    page.context.set_offline(False)
+    words = "This item was taken back before your answer came: it is kept, but not counted."
+    expect(page.locator("#problem")).to_have_text(words)
+    done(page, 0)
+    type_keys(other, "1 2 Enter")
+    done(other, 1)
 
 
 def test_zoom_and_pan_are_shared(open_site: OpenSite, open_page: OpenPage) -> None:
@@ -438,6 +502,82 @@ def test_from_two_to_eight_candidates(open_site: OpenSite, open_page: OpenPage, 
         assert box is not None and box["width"] > 200  # of a size to be looked at, though the page may scroll
     type_keys(page, "2" if count == 2 else "8 1")  # of two, one choice says both
     expect(page.locator(".answer")).to_have_text("Best 2 · Worst 1" if count == 2 else "Best 8 · Worst 1")
+
+
+def test_answers_are_sent_though_the_device_keeps_nothing_any_more(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(4, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann")))
+    client = page.context.new_cdp_session(page)
+    client.send("Storage.clearDataForOrigin", {"origin": site.url, "storageTypes": "indexeddb"})
+    for count in (1, 2):
+        type_keys(at_work(page), "1 2 Enter")
+        kept(site, page, count)
+    at_work(page)
+    page.wait_for_load_state("networkidle")
+    page.context.set_offline(True)
+    type_keys(page, "1 2 Enter")
+    words = "No connection: 1 answer waiting, kept until this page is closed"
+    expect(page.locator("#waiting")).to_have_text(words)
+    page.context.set_offline(False)
+    kept(site, page, 3)
+
+
+def test_an_answer_that_stays_on_the_device_is_sent_once(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(3, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann")))
+    page.evaluate("""() => {
+        IDBObjectStore.prototype.delete = () => { throw new DOMException("lost", "UnknownError"); };
+    }""")
+    for count in (1, 2):
+        type_keys(at_work(page), "1 2 Enter")
+        kept(site, page, count)
+    page.reload()  # which finds them, and sends them under the same numbers
+    type_keys(at_work(page), "1 2 Enter")
+    kept(site, page, 3)
+    assert set(submissions(site).values()) == {1}
+
+
+def test_a_fault_in_the_page_stops_no_answer(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(2, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann")))
+    page.evaluate("""() => {
+        globalThis.addEventListener("unhandledrejection", (event) => event.preventDefault());
+        JSON.stringify = new Proxy(JSON.stringify, { apply(made, self, [value]) {
+            if (value?.votes === undefined || globalThis.failed) return made.call(self, value);
+            globalThis.failed = true;
+            throw new TypeError("a fault");
+        } });
+    }""")
+    type_keys(page, "1 2 Enter")
+    kept(site, page, 1)
+
+
+def test_a_picture_that_hangs_is_said(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(1))
+    page = open_page("about:blank")
+    page.add_init_script("""
+        const limit = AbortSignal.timeout.bind(AbortSignal);
+        AbortSignal.timeout = (delay) => limit(delay / 20);
+    """)
+    page.context.route("**/api/images/*", lambda route: None, times=1)
+    page.goto(site.link("Ann"))
+    expect(page.get_by_role("heading", name="A picture could not be loaded")).to_be_visible()
+    page.get_by_role("button", name="Try again").click()
+    at_work(page)
+
+
+def test_pictures_of_who_is_signed_out_tell_so(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(1))
+    page = open_page("about:blank")
+    page.context.route("**/api/images/*", lambda route: route.fulfill(status=401))
+    page.goto(site.link("Ann"))
+    ended = page.get_by_role("dialog", name="You are signed out")
+    expect(ended).to_be_visible(timeout=5000)
+    check_accessible(page)
+    ended.get_by_role("button", name="Close").click()
+    page.context.unroute("**/api/images/*")  # the link was opened again in another tab
+    page.get_by_role("button", name="Try again").click()
+    at_work(page)
 
 
 def test_what_people_write_is_text(open_site: OpenSite, open_page: OpenPage) -> None:

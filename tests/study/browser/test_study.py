@@ -18,6 +18,7 @@ from onereward.people.persons import Role
 from onereward.people.tables import STUDY_ITEMS
 from onereward.study.closing import status_of
 from onereward.study.project import open_to_all
+from onereward.terms import Task
 from tests.browser import OpenPage, check_accessible
 from tests.study.browser.walk import Shown, agree, answer, at_trial, shown, walk
 from tests.study.running import SECRETS, SYSTEMS, Made, serving, study
@@ -44,15 +45,17 @@ def link(made: Made, url: str, name: str, role: Role = Role.PARTICIPANT) -> str:
 
 def test_three_participants_make_the_tables(tmp_path: Path, open_page: OpenPage) -> None:
     """Practice, ratings, checks and breaks by keyboard; two by their own links, one by the open one; axe on all."""
-    config = {"items": 2, "answers": 3, "practice": 1, "check_every": 2, "break_every": 3}
+    config = {"items": 2, "answers": 3, "practice": 1, "check_every": 2, "break_every": 1}
     with study(tmp_path, **config) as made, serving(made) as url:
         open_to_all(made.database, "o" * 32, made.clock)
-        checked, frames = set[str](), dict[str | None, set[str]]()
+        checked, pauses, frames = set[str](), list[str](), dict[str | None, set[str]]()
         for number, address in enumerate((link(made, url, "Ann"), link(made, url, "Bob"), f"{url}/join#{'o' * 32}")):
             page = open_page(address, viewport={"width": (1280, 800, 390)[number], "height": 800})
 
             def look(screen: str, page: Page = page) -> None:
                 assert not any(word in page.content().lower() for word in SECRETS)
+                if screen == "pause":
+                    pauses.append(page.locator("#pause-done").inner_text())
                 if screen not in checked:
                     checked.add(screen)
                     check_accessible(page)
@@ -76,6 +79,7 @@ def test_three_participants_make_the_tables(tmp_path: Path, open_page: OpenPage)
             seen = walk(page, made, fair, look)
             assert [trial.count for trial in seen] == ["1 of 1", *(f"{n} of 6" for n in range(1, 7))]
         assert checked == {"consent", "link", "instructions", "trial", "ready", "pause", "end"}
+        assert pauses == ["1 of 6"] * 3  # later ones are too near the end
         assert frames[GOOD] == frames[BAD]  # no attribute tells whose a picture is
         status = status_of(made.database)
         assert (status.answers, status.wanted, status.finished) == (12, 12, 3)
@@ -188,6 +192,50 @@ def test_a_picture_that_is_gone_is_said_and_nothing_can_be_answered(tmp_path: Pa
         assert status_of(made.database).answers == done + 1
 
 
+def test_pages_side_by_side_keep_each_others_answers(tmp_path: Path, open_page: OpenPage) -> None:
+    with study(tmp_path, items=2) as made, serving(made) as url:
+        first = open_page(link(made, url, "Ann"))
+        agree(first)
+        first.get_by_role("button", name="Begin").click()
+        second = first.context.new_page()
+        second.goto(f"{url}/study")
+        for page in (first, second):
+            at_trial(page)
+            page.wait_for_load_state("networkidle")
+        first.context.route("**/api/answers", lambda route: route.abort())
+        for page in (first, first, second):  # the second page begins where the first one did
+            answer(at_trial(page), [1] * page.locator(".question").count())
+        first.close()
+        second.context.unroute("**/api/answers")
+        second.reload()
+        expect(second.locator("#count")).to_have_text("3 of 4")
+        assert status_of(made.database).answers == 2
+
+
+def test_pictures_that_hang_or_are_refused_are_said(tmp_path: Path, open_page: OpenPage) -> None:
+    with study(tmp_path, items=2) as made, serving(made) as url:
+        page = open_page(link(made, url, "Ann"))
+        agree(page)
+        page.add_init_script("""
+            const limit = AbortSignal.timeout.bind(AbortSignal);
+            AbortSignal.timeout = (delay) => limit(delay / 20);
+        """)
+        page.context.route("**/api/images/*", lambda route: None)
+        expect(page.get_by_role("button", name="Begin")).to_be_visible()
+        page.reload()
+        page.get_by_role("button", name="Begin").click()
+        expect(page.get_by_role("heading", name="A picture could not be loaded")).to_be_visible()
+        page.context.unroute("**/api/images/*")
+        page.context.route("**/api/images/*", lambda route: route.fulfill(status=401))
+        page.get_by_role("button", name="Try again").click()
+        ended = page.get_by_role("dialog", name="Open your link again")
+        expect(ended).to_be_visible(timeout=5000)
+        page.context.unroute("**/api/images/*")
+        ended.get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="Try again").click()
+        at_trial(page)
+
+
 def test_what_helps_to_look(tmp_path: Path, open_page: OpenPage) -> None:
     with study(tmp_path, items=2) as made, serving(made) as url:
         page = open_page(link(made, url, "Ann"))
@@ -210,10 +258,15 @@ def test_what_helps_to_look(tmp_path: Path, open_page: OpenPage) -> None:
         expect(page.locator("#tabs button").first).to_have_attribute("aria-pressed", "true")
         check_accessible(page)
         page.keyboard.press("Escape")
-        page.keyboard.press("Enter")
+        for way in ("key", "button"):
+            page.locator("#trial-title").focus()
+            page.locator("#said").evaluate("(said) => (said.textContent = '')")
+            if way == "key":
+                page.keyboard.press("Enter")
+            else:
+                page.get_by_role("button", name="Next").click(force=True)
+            expect(page.locator("#said")).to_have_text("“Usability” has no answer yet.")
         expect(page.locator("#trial")).to_be_visible()  # nothing is sent that is not answered
-        page.get_by_role("button", name="Next").click(force=True)
-        expect(page.locator("#said")).to_have_text("“Usability” has no answer yet.")
         page.keyboard.press("?")
         check_accessible(page)
         page.get_by_role("checkbox", name="Single letters").uncheck()
@@ -222,6 +275,49 @@ def test_what_helps_to_look(tmp_path: Path, open_page: OpenPage) -> None:
         assert page.locator(".question :checked").count() == 0  # keys are off; the radio buttons' own still work
         page.keyboard.press("ArrowDown")
         assert page.locator(".question :checked").count() == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1280, 720), (1440, 900)])
+def test_nothing_moves_under_the_mouse(tmp_path: Path, open_page: OpenPage, width: int, height: int) -> None:
+    """A click counts where the button goes down and up over the same thing: no row may grow by hover or focus."""
+    with study(tmp_path, items=2, wishes=[(Task.TEXT, "a sign that says “OPEN”")]) as made, serving(made) as url:
+        page = open_page(link(made, url, "Ann"), viewport={"width": width, "height": height})
+        agree(page)
+        page.get_by_role("button", name="Begin").click()
+        at_trial(page)
+        rows = page.locator(".question")
+        assert rows.count() == 7 and fits(page) == (height >= 800)
+        for at in (3, 0, 6, 1, 5, 2, 4):
+            option = rows.nth(at).locator(".option").last
+            option.scroll_into_view_if_needed()
+            before = [row.bounding_box() for row in rows.all()]
+            box = option.bounding_box()
+            assert box is not None
+            page.mouse.move(box["x"] + 8, box["y"] + 5)
+            page.mouse.down()
+            assert [row.bounding_box() for row in rows.all()] == before
+            page.mouse.up()
+            assert [row.bounding_box() for row in rows.all()] == before
+            assert rows.nth(at).locator("input").last.is_checked()
+        expect(page.get_by_role("button", name="Next")).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("size", [(48, 32), (40, 40), (32, 48)])
+def test_a_comparison_fits(tmp_path: Path, open_page: OpenPage, size: tuple[int, int]) -> None:
+    with (
+        study(tmp_path, items=2, size=size, rates=False, comparisons=(SYSTEMS,)) as made,
+        serving(made) as url,
+    ):
+        page = open_page(link(made, url, "Ann"), viewport={"width": 1280, "height": 800})
+        agree(page)
+        page.get_by_role("button", name="Begin").click()
+        at_trial(page)
+        expect(page.get_by_role("button", name="Next")).to_be_in_viewport(ratio=1)
+        assert fits(page)
+
+
+def fits(page: Page) -> bool:
+    return bool(page.evaluate("() => document.documentElement.scrollHeight <= innerHeight"))
 
 
 def painted(page: Page) -> int:
@@ -242,6 +338,7 @@ def test_leaving_and_lost_sessions(tmp_path: Path, open_page: OpenPage) -> None:
         page.get_by_role("checkbox", name="shall not be used").check()
         page.get_by_role("button", name="Leave for good").click()
         expect(page.get_by_role("heading", name="You have left the study")).to_be_visible()
+        expect(page.get_by_text("None of your answers will be used.")).to_be_visible()
         check_accessible(page)
         assert status_of(made.database).answers == 0 and status_of(made.database).blocks == 3
 
@@ -254,6 +351,19 @@ def test_leaving_and_lost_sessions(tmp_path: Path, open_page: OpenPage) -> None:
         answer(page, [1] * page.locator(".question").count())
         expect(page.get_by_role("dialog", name="Open your link again")).to_be_visible()
         check_accessible(page)
+
+
+def test_an_open_link_that_does_not_work_is_told_at_once(tmp_path: Path, open_page: OpenPage) -> None:
+    with study(tmp_path, items=2) as made, serving(made) as url:
+        open_to_all(made.database, "o" * 32, made.clock)
+        for end in ("", "#short", f"#{'x' * 32}"):
+            page = open_page(f"{url}/join{end}")
+            expect(page.get_by_role("heading", name="This link does not work")).to_be_visible()
+            expect(page.get_by_text("Open the link that you were given once more, or ask")).to_be_visible()
+            expect(page.get_by_role("checkbox")).to_be_hidden()
+            check_accessible(page)
+        page.goto(f"{url}/join#{'o' * 32}")  # in the same tab
+        expect(page.get_by_role("checkbox")).to_be_visible()
 
 
 def test_other_pages(tmp_path: Path, open_page: OpenPage) -> None:

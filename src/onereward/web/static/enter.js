@@ -9,7 +9,9 @@ let token = "";
 /** Take the token out of the address, which the history keeps, and sign in with it. */
 function readLink() {
   token = location.hash.slice(1);
+  const left = location.search === "?left";
   history.replaceState(null, "", location.pathname);
+  if (left && token === "") return tell("You are signed out", "Open your link to go on.");
   void enter();
 }
 

@@ -1,5 +1,6 @@
 import { isPassing, Refused, Unreachable } from "./api.js";
 
+const PATIENCE_MS = 30_000;
 const WAITS_MS = [500, 1000, 2000, 4000, 8000];
 
 /**
@@ -50,7 +51,8 @@ export class Gallery {
 /**
  * A picture's file, asked for again and again while the server cannot be reached or is busy.
  *
- * Throws Unreachable if that lasts, Refused for one that the server does not have.
+ * Throws Unreachable or Refused if that lasts. Not asked again for: one that the server does not have or where nobody is
+ * signed in any more (Refused), and one that does not come though the server can be reached (a TimeoutError).
  * @param {string} id
  * @returns {Promise<Blob>}
  */
@@ -59,7 +61,7 @@ export async function fileOf(id) {
     try {
       return await fetched(id);
     } catch (error) {
-      if (!isPassing(error)) throw error;
+      if (!isPassing(error) || hasEnded(error)) throw error;
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
@@ -68,8 +70,22 @@ export async function fileOf(id) {
 
 /** @param {string} id */
 async function fetched(id) {
-  const response = await fetch(`/api/images/${encodeURIComponent(id)}`).catch(() => null);
-  if (response === null) throw new Unreachable("The server cannot be reached.");
-  if (!response.ok) throw new Refused(response.status, `A picture was answered with ${response.status}.`, 0);
-  return response.blob();
+  let response;
+  try {
+    response = await fetch(`/api/images/${encodeURIComponent(id)}`, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    if (response.ok) return await response.blob();
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "TimeoutError") throw error;
+    throw new Unreachable("The server cannot be reached.");
+  }
+  throw new Refused(response.status, `A picture was answered with ${response.status}.`, 0);
+}
+
+/**
+ * Whether nobody is signed in any more: only opening the link again helps.
+ * @param {unknown} error
+ * @returns {error is Refused}
+ */
+export function hasEnded(error) {
+  return error instanceof Refused && error.ended;
 }

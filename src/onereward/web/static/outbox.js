@@ -1,7 +1,8 @@
 import { Refused, Unreachable } from "./api.js";
 
 /**
- * Where what waits is kept on this device.
+ * Where what waits is kept on this device. Where that fails it fails silently: an answer held by the page alone is sent
+ * all the same.
  * @template Waiting
  * @typedef {object} Store
  * @property {() => Waiting[] | Promise<Waiting[]>} all oldest first
@@ -61,8 +62,11 @@ export class Outbox {
     this.waiting.push(one);
     const kept = this.store.put(one);
     this.listener.changed();
-    await kept;
-    void this.flush();
+    try {
+      await kept;
+    } finally {
+      void this.flush();
+    }
   }
 
   /** Send what waits, now. */
@@ -94,21 +98,24 @@ export class Outbox {
 
   /** @param {Waiting} one */
   async #drop(one) {
-    await this.store.remove(one);
     this.waiting = this.waiting.filter((other) => other !== one);
     this.#failures = 0;
     this.trouble = "";
+    await this.store.remove(one);
     this.listener.changed();
   }
 
   /** @param {unknown} error */
   #later(error) {
-    if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
-    this.trouble = error instanceof Unreachable ? "cut" : error.ended ? "ended" : "busy";
+    const ended = error instanceof Refused && error.ended;
+    if (!ended) {
+      const asked = error instanceof Refused ? error.wait * 1000 : 0;
+      const backOff = Math.min(LONGEST_WAIT_MS, 1000 * 2 ** this.#failures++) * (0.75 + Math.random() / 2);
+      this.#timer = setTimeout(() => void this.flush(), Math.max(asked, backOff));
+    }
+    if (!(error instanceof Refused || error instanceof Unreachable)) throw error; // a fault of the page
+    this.trouble = error instanceof Unreachable ? "cut" : ended ? "ended" : "busy";
     this.listener.changed();
-    if (error instanceof Refused && error.ended) return this.listener.ended(error);
-    const asked = error instanceof Refused ? error.wait * 1000 : 0;
-    const backOff = Math.min(LONGEST_WAIT_MS, 1000 * 2 ** this.#failures++) * (0.75 + Math.random() / 2);
-    this.#timer = setTimeout(() => void this.flush(), Math.max(asked, backOff));
+    if (ended) this.listener.ended(error);
   }
 }

@@ -1,11 +1,13 @@
 import { call, isPassing, meta, Refused } from "./api.js";
 import { summary } from "./calls.js";
-import { announce, byId, closable, copyOf, duration, part, say } from "./dom.js";
+import { announce, byId, closable, copyOf, counted, duration, part, say } from "./dom.js";
 import { intervalBar } from "./bars.js";
 
 /** @import { AgreementRow, Interval, LeaseRow, PersonRow, ProjectProgress, Share, Summary } from "./types.js" */
 
 const REFRESH_MS = 5000;
+/** What no name has. */
+const UNPRINTED = /[\x00-\x1f\x7f-\x9f\u2028\u2029]/;
 
 /**
  * What is asked before something that cannot be undone.
@@ -146,13 +148,22 @@ class Admin {
 
   #openNew() {
     byId("new-person-form", HTMLFormElement).reset();
+    say(byId("name-problem", HTMLElement), "");
     byId("new-person", HTMLDialogElement).showModal();
   }
 
-  /** @param {SubmitEvent} event */
+  /**
+   * Add a person; a name that does not do is told in the dialog, which stays open.
+   * @param {SubmitEvent} event
+   */
   #make(event) {
     const form = new FormData(/** @type {HTMLFormElement} */ (event.currentTarget));
     const name = String(form.get("name")).trim();
+    if (name === "" || UNPRINTED.test(name)) {
+      event.preventDefault();
+      byId("name", HTMLInputElement).focus();
+      return announce(byId("name-problem", HTMLElement), "Write a name: letters, digits or signs, on one line.");
+    }
     void this.#do(async () => {
       this.#showLink(name, await call("POST", "/api/admin/people", { name, role: form.get("role") }));
     });
@@ -251,7 +262,7 @@ class Admin {
 
   async #signOut() {
     await call("DELETE", "/api/session").catch(() => {});
-    location.assign("/enter");
+    location.assign("/enter?left");
   }
 
   /**
@@ -303,7 +314,7 @@ class Rows {
 }
 
 /** @param {ProjectProgress} progress */
-function showProgress({ items, items_done, answers, answers_wanted, seconds_an_item, minutes_left }) {
+function showProgress({ items, items_done, items_short, answers, answers_wanted, seconds_an_item, minutes_left }) {
   const bar = byId("items-bar", HTMLProgressElement);
   bar.max = Math.max(1, items);
   bar.value = items_done;
@@ -312,6 +323,8 @@ function showProgress({ items, items_done, answers, answers_wanted, seconds_an_i
   say(byId("answers", HTMLElement), String(answers));
   say(byId("answers-wanted", HTMLElement), String(answers_wanted));
   say(byId("pace", HTMLElement), seconds_an_item === null ? "–" : duration(seconds_an_item));
+  const wait = `${counted(items_short, "item")} wait${items_short === 1 ? "s" : ""}`;
+  say(byId("short", HTMLElement), items_short > 0 ? `${wait} for more people than there are: add somebody.` : "");
   say(byId("time-left", HTMLElement), minutes_left === null ? "–" : duration(60 * minutes_left));
 }
 

@@ -285,8 +285,8 @@ export class Board {
     pressed(crop, this.#cropped);
     pressed(difference, this.#gain > 0);
     pressed(flip, this.#flipped);
-    const times = this.#gain > 1 ? `, ${this.#gain} times as strong` : "";
-    const showing = this.#flipped ? "Showing the source" : this.#gain > 0 ? `Difference to the source${times}` : "";
+    const times = this.#gain > 1 ? ` × ${this.#gain}` : "";
+    const showing = this.#flipped ? "Showing the source" : this.#gain > 0 ? `Difference${times}` : "";
     const zoom = this.view.scale > 1.01 ? `${this.view.scale.toFixed(1)}×` : "";
     this.#caption.textContent = [showing, zoom].filter(Boolean).join(" · ");
     document.body.classList.toggle("zoomed", this.view.scale > 1.01);

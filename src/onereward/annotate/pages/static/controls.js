@@ -2,6 +2,8 @@ import { byId, closable, copyOf, part } from "./dom.js";
 import { ACTIONS, keyOf, Keys, printed } from "./keys.js";
 import { KeysDialog } from "./keys_dialog.js";
 
+/** @import { Assignment } from "./types.js" */
+
 /** The keys and buttons of the page of work, and the dialogs in which they are looked up and changed. */
 export class Controls {
   #keys = new Keys({});
@@ -56,14 +58,19 @@ export class Controls {
     }
   }
 
-  openHelp() {
-    const rows = ACTIONS.map(({ name, title }) => {
-      const row = copyOf("help-row");
-      part(row, "key", HTMLElement).textContent = this.of(name);
-      part(row, "title", HTMLElement).textContent = title;
-      return row;
-    });
-    byId("help-list", HTMLElement).replaceChildren(...rows);
+  /** @param {Assignment | null} item that is asked about */
+  openHelp(item) {
+    const questions = (item?.dimensions ?? []).map(({ title, question }) => filled("help-question", { title, question }));
+    byId("help-questions", HTMLElement).replaceChildren(...questions);
+    const places = ACTIONS.filter(({ name }) => name.startsWith("choose_")).slice(0, item?.candidates.length);
+    const usual = places.every(({ name, key }) => this.#keys.of(name) === key);
+    const shown = (usual ? [places[0], places[places.length - 1]] : places).map(({ name }) => this.of(name));
+    const key = shown.join(usual ? " … " : " ");
+    const others = ACTIONS.filter(({ name }) => !name.startsWith("choose_"));
+    byId("help-list", HTMLElement).replaceChildren(
+      filled("help-row", { key, title: "A candidate: first the best, then the worst" }),
+      ...others.map(({ name, title }) => filled("help-row", { key: this.of(name), title })),
+    );
     this.#help.showModal();
   }
 
@@ -78,4 +85,15 @@ export class Controls {
     event.preventDefault();
     this.act(action, event.repeat);
   }
+}
+
+/**
+ * A copy of a template with these texts.
+ * @param {string} template
+ * @param {Record<string, string>} texts by the names of its parts
+ */
+function filled(template, texts) {
+  const made = copyOf(template);
+  for (const [name, text] of Object.entries(texts)) part(made, name, HTMLElement).textContent = text;
+  return made;
 }

@@ -1,20 +1,16 @@
 /**
  * What this device keeps for one person across reloads and network cuts: a small database in the browser.
  *
- * Where the browser keeps nothing (a private window of some), it is held in memory and `lasting` is false.
+ * Where the browser keeps nothing (a private window of some) or the disk fails, nothing is thrown: the page alone holds
+ * what it wants kept, and `lasting` is false.
  */
 export class Kept {
-  /** @type {Map<string, Map<string, unknown>>} */
-  #memory = new Map(STORES.map((name) => [name, new Map()]));
-
   /** @param {IDBDatabase | null} database */
   constructor(database) {
     this.database = database;
-  }
-
-  /** Whether it outlives the page. */
-  get lasting() {
-    return this.database !== null;
+    /** Whether all of it outlives the page. */
+    this.lasting = database !== null;
+    if (database !== null) database.onclose = () => (this.lasting = false);
   }
 
   /**
@@ -38,8 +34,7 @@ export class Kept {
    * @returns {Promise<T[]>}
    */
   async all(store) {
-    if (this.database === null) return /** @type {T[]} */ ([...this.#stored(store).values()]);
-    return done(this.database.transaction(store).objectStore(store).getAll());
+    return (await this.#tried((database) => done(database.transaction(store).objectStore(store).getAll()))) ?? [];
   }
 
   /**
@@ -49,19 +44,17 @@ export class Kept {
    * @returns {Promise<T | undefined>}
    */
   async get(store, key) {
-    if (this.database === null) return /** @type {T | undefined} */ (this.#stored(store).get(key));
-    return done(this.database.transaction(store).objectStore(store).get(key));
+    return this.#tried((database) => done(database.transaction(store).objectStore(store).get(key)));
   }
 
   /**
-   * Returns when the value is on the disk.
+   * Returns when the value is on the disk, or cannot be.
    * @param {Store} store
    * @param {string} key
    * @param {unknown} value
    */
   async put(store, key, value) {
-    if (this.database === null) this.#stored(store).set(key, value);
-    else await this.#write(this.database, store, (values) => values.put(value, key));
+    await this.#tried((database) => written(database, store, (values) => values.put(value, key)));
   }
 
   /**
@@ -69,28 +62,23 @@ export class Kept {
    * @param {string} key
    */
   async remove(store, key) {
-    if (this.database === null) this.#stored(store).delete(key);
-    else await this.#write(this.database, store, (values) => values.delete(key));
-  }
-
-  /** @param {Store} store */
-  #stored(store) {
-    return /** @type {Map<string, unknown>} */ (this.#memory.get(store));
+    await this.#tried((database) => written(database, store, (values) => values.delete(key)));
   }
 
   /**
-   * @param {IDBDatabase} database
-   * @param {Store} store
-   * @param {(values: IDBObjectStore) => unknown} change
-   * @returns {Promise<void>}
+   * What an action on the database gives; undefined where there is none or it fails.
+   * @template T
+   * @param {(database: IDBDatabase) => Promise<T>} action
+   * @returns {Promise<T | undefined>}
    */
-  #write(database, store, change) {
-    return new Promise((resolve, reject) => {
-      const writing = database.transaction(store, "readwrite", { durability: "strict" });
-      writing.oncomplete = () => resolve();
-      writing.onabort = () => reject(writing.error);
-      change(writing.objectStore(store));
-    });
+  async #tried(action) {
+    if (this.database === null) return undefined;
+    try {
+      return await action(this.database);
+    } catch {
+      this.lasting = false;
+      return undefined;
+    }
   }
 }
 
@@ -166,5 +154,21 @@ function done(request) {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
+  });
+}
+
+/**
+ * Returns when a change is on the disk.
+ * @param {IDBDatabase} database
+ * @param {Store} store
+ * @param {(values: IDBObjectStore) => unknown} change
+ * @returns {Promise<void>}
+ */
+function written(database, store, change) {
+  return new Promise((resolve, reject) => {
+    const writing = database.transaction(store, "readwrite", { durability: "strict" });
+    writing.oncomplete = () => resolve();
+    writing.onabort = () => reject(writing.error);
+    change(writing.objectStore(store));
   });
 }

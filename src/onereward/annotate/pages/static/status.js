@@ -21,6 +21,7 @@ export function printProgress(progress, { waiting }) {
   say(byId("done", HTMLElement), String(done));
   say(byId("remaining", HTMLElement), String(remaining));
   byId("pace-part", HTMLElement).hidden = pace === null;
+  byId("left-part", HTMLElement).hidden = remaining === 0;
   say(byId("pace", HTMLElement), duration(pace ?? 0));
   say(byId("time-left", HTMLElement), duration((pace ?? 0) * remaining));
 }

@@ -90,6 +90,7 @@
  * @property {number} items_done
  * @property {number} answers
  * @property {number} answers_wanted
+ * @property {number} items_short that wait for somebody else than those who take part
  * @property {number | null} seconds_an_item
  * @property {number | null} minutes_left
  *

@@ -1,10 +1,10 @@
 import { send, storeIn, waiting } from "./answers.js";
 import { call, isPassing, meta, Refused, uuid } from "./api.js";
 import { Board } from "./board.js";
-import { Choices } from "./choices.js";
+import { Choices, isAnswered as hasAnswer } from "./choices.js";
 import { Controls } from "./controls.js";
 import { announce, byId, counted, duration, part, say } from "./dom.js";
-import { Gallery } from "./gallery.js";
+import { Gallery, hasEnded } from "./gallery.js";
 import { Hand, isAnswered } from "./hand.js";
 import { Drafts, Kept } from "./keeping.js";
 import { Keys } from "./keys.js";
@@ -71,12 +71,12 @@ class Work {
       changed: () => this.#printWaiting(),
       settled: (accepted, { answer }) => this.#settled(accepted, answer),
       refused: (detail) => this.#tellProblem(`An answer was not accepted. ${detail}`),
-      ended: (error) => this.#ended(error),
+      ended: () => this.#ended(),
     });
     this.hand = new Hand(this.outbox, {
       changed: () => this.#handChanged(),
       lost: (item) => this.#lost(item),
-      ended: (error) => this.#ended(error),
+      ended: () => this.#ended(),
     });
     this.#listen();
   }
@@ -94,7 +94,7 @@ class Work {
       this.#progress = progress;
       this.#controls.print(new Keys(settings.keys ?? {}));
     } catch (error) {
-      if (error instanceof Refused && error.ended) return this.#ended(error);
+      if (error instanceof Refused && error.ended) return this.#ended();
       this.hand.nothing = "cut";
       this.#showNext();
       setTimeout(() => void this.#join(), 3000);
@@ -179,7 +179,8 @@ class Work {
       this.#printSubmit();
     } catch (error) {
       if (this.#item !== item) return;
-      if (!isPassing(error)) return this.#reveal("broken");
+      if (hasEnded(error)) this.#ended();
+      if (hasEnded(error) || !isPassing(error)) return this.#reveal("broken");
       this.#tellProblem("The pictures of this item could not be loaded; the page goes on trying.");
       setTimeout(() => this.#item === item && void this.#fill(item), 3000);
     }
@@ -252,7 +253,8 @@ class Work {
     if (missing >= 0) {
       this.#go(missing);
       this.#questions.focus(missing);
-      return this.#announce(`Still to answer: ${item.dimensions[missing].title}.`);
+      const open = item.dimensions.filter((_, index) => !hasAnswer(this.#choices.votes[index]));
+      return this.#announce(`Still to answer: ${open.map(({ title }) => title).join(", ")}.`);
     }
     if (!this.#board.ready) return this.#announce("The pictures are still on their way.");
     if (this.#left > 0) return this.#announce(`Take your time: ${duration(Math.ceil(this.#left))} to go.`);
@@ -302,7 +304,7 @@ class Work {
     this.#progress = progress;
     if (state === "late") {
       this.#past = this.#past.filter(({ id }) => id !== answer.assignment);
-      this.#tellProblem("One answer came too late: somebody else had got its item. It is kept, but not counted.");
+      this.#tellProblem("This item was taken back before your answer came: it is kept, but not counted.");
     }
     this.#printWaiting();
     void this.hand.fill();
@@ -313,17 +315,15 @@ class Work {
     this.#drafts.remove(item.id);
     if (this.#item?.id === item.id) {
       this.#item = null;
-      this.#tellProblem("That item was given to somebody else, since nothing was heard from this page for a while.");
+      this.#tellProblem("That item was taken back, or given to somebody else since nothing was heard from this page for a while.");
       this.#showNext();
     }
     void this.hand.fill();
   }
 
-  /** @param {Refused} error */
-  #ended(error) {
+  #ended() {
     const dialog = byId("ended", HTMLDialogElement);
     const count = this.outbox.waiting.length;
-    say(byId("ended-text", HTMLElement), error.message);
     byId("ended-waiting", HTMLElement).hidden = count === 0;
     say(byId("ended-count", HTMLElement), counted(count, "answer"));
     if (!dialog.open) dialog.showModal();
@@ -352,7 +352,7 @@ class Work {
       return this.#tellProblem("Your last answers are still on their way: sign out when they have been sent.");
     }
     await call("DELETE", "/api/session").catch(() => {});
-    location.assign("/enter");
+    location.assign("/enter?left");
   }
 
   /** @param {string} text */
@@ -396,7 +396,7 @@ class Work {
       mask: () => this.#board.toggleMask(),
       crop: () => this.#board.toggleCrop(),
       zoom: () => view.cycle(),
-      help: () => this.#controls.openHelp(),
+      help: () => this.#controls.openHelp(this.#item),
     };
     if (action in moves) moves[action]();
     else if (action.startsWith("choose_")) repeated || this.#number(Number(action.slice(7)) - 1);

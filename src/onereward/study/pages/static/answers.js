@@ -2,38 +2,38 @@
 /** @import { Store } from "./outbox.js" */
 
 /**
- * Answers that wait, kept in the same moment: a page that is closed at once loses none.
+ * Answers that wait, kept in the same moment: a page that is closed at once loses none. Each has an entry of its own,
+ * so that pages open at the same time do not write over each other's. Where the browser keeps nothing (a private window
+ * of some), the page alone holds them.
  * @param {string} person whose they are: another person on the same device has their own
  * @returns {Store<Answer>}
  */
 export function storeOf(person) {
-  const key = `onereward-study-${person}`;
-  /** @type {Answer[]} */
-  let waiting = read(key);
-  /** @param {Answer[]} changed */
-  const keep = (changed) => {
-    waiting = changed;
-    try {
-      localStorage.setItem(key, JSON.stringify(waiting));
-    } catch {
-      // A private window of some browsers keeps nothing: the answers are held by this page alone.
-    }
-  };
+  const prefix = `onereward-study-${person}-`;
+  const keys = () => Object.keys(localStorage).filter((key) => key.startsWith(prefix));
+  let last = 0;
   return {
-    all: () => [...waiting],
-    put: (answer) => keep([...waiting, answer]),
-    remove: ({ uuid }) => keep(waiting.filter((other) => other.uuid !== uuid)),
+    all: () => tried(() => keys().sort().map((key) => JSON.parse(localStorage.getItem(key) ?? ""))) ?? [],
+    put: (answer) => {
+      last = Math.max(Date.now(), last + 1); // keys are in the order in which answers were given
+      const key = `${prefix}${String(last).padStart(16, "0")}-${answer.uuid}`;
+      tried(() => localStorage.setItem(key, JSON.stringify(answer)));
+    },
+    remove: ({ uuid }) => {
+      tried(() => keys().filter((key) => key.endsWith(uuid)).forEach((key) => localStorage.removeItem(key)));
+    },
   };
 }
 
 /**
- * @param {string} key
- * @returns {Answer[]}
+ * @template T
+ * @param {() => T} action
+ * @returns {T | undefined} undefined where nothing is kept here, or there is no room
  */
-function read(key) {
+function tried(action) {
   try {
-    return JSON.parse(localStorage.getItem(key) ?? "[]");
+    return action();
   } catch {
-    return [];
+    return undefined;
   }
 }

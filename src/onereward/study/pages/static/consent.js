@@ -6,8 +6,35 @@ const agree = byId("agree", HTMLInputElement);
 const said = byId("said", HTMLElement);
 const button = byId("take-part", HTMLButtonElement);
 const joins = form.dataset.joins === "yes";
-const token = location.hash.slice(1);
-if (joins) history.replaceState(null, "", location.pathname); // the history keeps addresses
+let token = "";
+
+/** Take the open link's token out of the address, which the history keeps, and ask whether it is right. */
+async function readLink() {
+  if (!byId("keep", HTMLElement).hidden) return; // the person's own link is told once
+  token = location.hash.slice(1);
+  history.replaceState(null, "", location.pathname);
+  if (token === "") return reveal("lost");
+  reveal("ask");
+  try {
+    await call("POST", "/api/join/check", { token });
+  } catch (error) {
+    if (isWrongLink(error)) reveal("lost"); // what else went wrong is told to whoever takes part
+  }
+}
+
+/** @param {unknown} error */
+function isWrongLink(error) {
+  return joins && error instanceof Refused && [401, 422].includes(error.status);
+}
+
+/**
+ * Show one of the parts; the focus goes to the heading of one that takes another's place.
+ * @param {"ask" | "lost" | "keep"} id
+ */
+function reveal(id) {
+  for (const part of ["ask", "lost", "keep"]) byId(part, HTMLElement).hidden = part !== id;
+  document.getElementById(`${id}-title`)?.focus();
+}
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -26,8 +53,8 @@ async function takePart() {
     else await call("POST", "/api/consent").then(() => location.replace("/study"));
   } catch (error) {
     button.disabled = false;
-    const lost = error instanceof Refused && joins && [401, 422].includes(error.status);
-    say(said, lost ? "This link does not work: open the one that you were given again." : String(error instanceof Error ? error.message : error));
+    if (isWrongLink(error)) return reveal("lost");
+    say(said, error instanceof Error ? error.message : String(error));
   }
 }
 
@@ -35,10 +62,7 @@ async function takePart() {
 async function join() {
   const { link } = /** @type {{link: string}} */ (await call("POST", "/api/join", { token }));
   byId("own-link", HTMLInputElement).value = link;
-  byId("ask", HTMLElement).hidden = true;
-  const keep = byId("keep", HTMLElement);
-  keep.hidden = false;
-  byId("keep-title", HTMLElement).focus();
+  reveal("keep");
 }
 
 const copy = document.getElementById("copy");
@@ -52,3 +76,8 @@ copy?.addEventListener("click", async () => {
     say(byId("copied", HTMLElement), "Copy the selected text yourself: this browser does not let the page do it.");
   }
 });
+
+if (joins) {
+  addEventListener("hashchange", () => void readLink()); // another link, opened in the same tab
+  void readLink();
+}

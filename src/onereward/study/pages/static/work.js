@@ -2,7 +2,7 @@ import { storeOf } from "./answers.js";
 import { call, isPassing, meta, Refused, Unreachable, uuid } from "./api.js";
 import { place as placeNow, submit as send } from "./calls.js";
 import { byId, closable, say } from "./dom.js";
-import { Gallery } from "./gallery.js";
+import { Gallery, hasEnded } from "./gallery.js";
 import { Outbox } from "./outbox.js";
 import { forget, picturesOf } from "./pictures.js";
 import { Questions } from "./questions.js";
@@ -12,6 +12,7 @@ import { Stopwatch } from "./stopwatch.js";
 /** @import { Place, Trial } from "./types.js" */
 
 const RETRY_MS = 3000;
+const LAST_STRETCH = 5; // with fewer pages left no break is offered
 const KEYS = "onereward-study-keys";
 
 const screens = ["loading", "broken", "ready", "pause", "trial"].map((id) => byId(id, HTMLElement));
@@ -87,8 +88,8 @@ function advance() {
 }
 
 function breakIsDue() {
-  const every = at?.stage === "work" ? at.break_every : 0;
-  return every > 0 && done() > 0 && done() % every === 0 && rested !== done();
+  if (at?.stage !== "work" || at.break_every === 0 || at.total - done() < LAST_STRETCH) return false;
+  return done() > 0 && done() % at.break_every === 0 && rested !== done();
 }
 
 function rest() {
@@ -120,6 +121,7 @@ async function show(trial) {
     stopwatch.start();
   } catch (error) {
     if (shown !== trial) return;
+    if (hasEnded(error)) return byId("ended", HTMLDialogElement).showModal();
     if (!isPassing(error)) return reveal("broken");
     tell("The pictures do not come: check your connection.");
     setTimeout(() => shown === trial && void show(trial), RETRY_MS);
@@ -195,11 +197,12 @@ function tell(words) {
 /** @param {KeyboardEvent} event */
 function onKey(event) {
   if (document.querySelector("dialog[open]") !== null || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Enter" && shown !== null && event.target instanceof HTMLInputElement) {
+  if (event.repeat) return; // a key held down is not meant for the next page
+  if (event.key === "Enter" && shown !== null && !(event.target instanceof HTMLButtonElement)) {
     event.preventDefault();
     return submit();
   }
-  if (!shortcuts.checked || event.repeat) return;
+  if (!shortcuts.checked) return;
   if (event.key === "?") help.showModal();
   else if (shown === null) return;
   else if (/^[1-5]$/.test(event.key)) questions.choose(Number(event.key));

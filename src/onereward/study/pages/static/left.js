@@ -1,0 +1,3 @@
+import { byId } from "./dom.js";
+
+byId("dropped", HTMLElement).hidden = location.hash !== "#dropped";
