@@ -40,7 +40,7 @@ def at_trial(page: Page) -> Page:
 def shown(page: Page, made: Made) -> Shown:
     """The trial on the page, once all answers have been sent; the database tells whose the pictures are."""
     at_trial(page)
-    page.wait_for_function("() => Object.values(localStorage).every((kept) => kept === '[]')")
+    page.wait_for_function("() => localStorage.length === 0")
     options = [group.locator("input").count() for group in page.locator(".question").all()]
     note = page.locator("#note")
     trials = page.evaluate("() => fetch('/api/place').then((answer) => answer.json()).then(({trials}) => trials[0])")

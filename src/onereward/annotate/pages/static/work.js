@@ -3,7 +3,7 @@ import { call, isPassing, meta, Refused, uuid } from "./api.js";
 import { Board } from "./board.js";
 import { Choices, isAnswered as hasAnswer } from "./choices.js";
 import { Controls } from "./controls.js";
-import { announce, byId, counted, duration, part, say } from "./dom.js";
+import { announce, byId, closable, counted, duration, part, say } from "./dom.js";
 import { Gallery, hasEnded } from "./gallery.js";
 import { Hand, isAnswered } from "./hand.js";
 import { Drafts, Kept } from "./keeping.js";
@@ -416,6 +416,7 @@ class Work {
   }
 
   #listen() {
+    closable(byId("ended", HTMLDialogElement));
     byId("again", HTMLButtonElement).addEventListener("click", () => this.#item && this.#show(this.#item));
     byId("sign-out", HTMLButtonElement).addEventListener("click", () => void this.#signOut());
     byId("problem-close", HTMLButtonElement).addEventListener("click", () => {

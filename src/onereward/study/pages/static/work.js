@@ -121,8 +121,8 @@ async function show(trial) {
     stopwatch.start();
   } catch (error) {
     if (shown !== trial) return;
-    if (hasEnded(error)) return byId("ended", HTMLDialogElement).showModal();
-    if (!isPassing(error)) return reveal("broken");
+    if (hasEnded(error)) byId("ended", HTMLDialogElement).showModal();
+    if (hasEnded(error) || !isPassing(error)) return reveal("broken");
     tell("The pictures do not come: check your connection.");
     setTimeout(() => shown === trial && void show(trial), RETRY_MS);
   }
