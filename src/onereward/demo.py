@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -105,8 +105,8 @@ def run_demo(output: Path, config: DemoConfig) -> tuple[Report, Path]:
     Raises ValueError if `output` holds a demo with other settings.
     """
     clock = Clock(output / "clock.json")
-    stages = demo_stages(output, config)
-    with torch_threads(1):
+    with torch_threads(1), worker_processes(WORKERS, _quiet) as executor:
+        stages = demo_stages(output, config, executor)
         for number, stage in enumerate(stages, start=1):
             logger.info("[%d/%d] %s", number, len(stages), stage.name)
             with clock.measure(stage.name):
@@ -116,18 +116,29 @@ def run_demo(output: Path, config: DemoConfig) -> tuple[Report, Path]:
     return report, write_report(report, output)
 
 
-def demo_stages(output: Path, config: DemoConfig) -> list[Stage]:
-    """The stages in order; each reads what earlier ones wrote under `output` and checks what is there of its own."""
+def demo_stages(output: Path, config: DemoConfig, executor: Executor) -> list[Stage]:
+    """The stages in order; each reads what earlier ones wrote under `output` and checks what is there of its own.
+
+    The processes of the `executor` do what can be done side by side; the judge's training starts its own.
+    """
     train, test = output / "train", output / "test"
     return [
         Stage(name="data", run=partial(_write_pools, output, config)),
         Stage(name="select", run=partial(_select, train, config)),
-        Stage(name="candidates", run=partial(_candidates, (train, test), config), budget=config.budget_candidates),
+        Stage(
+            name="candidates",
+            run=partial(_candidates, (train, test), config, executor),
+            budget=config.budget_candidates,
+        ),
         Stage(name="votes", run=partial(_votes, (train, test))),
         Stage(name="judge", run=partial(_train_judge, train, output / "judge", config), budget=config.budget_judge),
-        Stage(name="evaluate judge", run=partial(_evaluate_judge, test, output)),
-        Stage(name="reinforcement", run=partial(_train_editors, output, config), budget=config.budget_rl),
-        Stage(name="evaluate editors", run=partial(_evaluate_editors, output, config), budget=config.budget_evaluation),
+        Stage(name="evaluate judge", run=partial(_evaluate_judge, test, output, executor)),
+        Stage(name="reinforcement", run=partial(_train_editors, output, config, executor), budget=config.budget_rl),
+        Stage(
+            name="evaluate editors",
+            run=partial(_evaluate_editors, output, config, executor),
+            budget=config.budget_evaluation,
+        ),
     ]
 
 
@@ -162,7 +173,7 @@ def _select(train: Path, config: DemoConfig) -> None:
         )
 
 
-def _candidates(splits: tuple[Path, ...], config: DemoConfig) -> None:
+def _candidates(splits: tuple[Path, ...], config: DemoConfig, executor: Executor) -> None:
     editor = load_flux_fill("toy")
     settings = toy_candidates(editor.contract, candidates=config.candidates, seed=config.seed)
     with track(sum(_shards(split / "triplets") for split in splits), "candidates") as advance:
@@ -174,7 +185,7 @@ def _candidates(splits: tuple[Path, ...], config: DemoConfig) -> None:
                 partial(load_flux_fill, "toy"),
                 editor=editor,
                 editor_name="toy",
-                workers=WORKERS,
+                executor=executor,
                 progress=advance,
             )
 
@@ -198,7 +209,7 @@ def _train_judge(train: Path, run: Path, config: DemoConfig) -> None:
     )
 
 
-def _evaluate_judge(test: Path, output: Path) -> None:
+def _evaluate_judge(test: Path, output: Path, executor: Executor) -> None:
     """The tuned judge, the same asked one fixed query, and the untuned one."""
     tuned = str(RunDir(output / "judge").final)
     asked = {
@@ -207,25 +218,24 @@ def _evaluate_judge(test: Path, output: Path) -> None:
         "fixed_query": (tuned, Variant.FIXED_QUERY),
     }
     preferences = test / "preferences"
-    with (
-        worker_processes(WORKERS, _quiet) as executor,
-        track(len(asked) * _shards(preferences), "evaluate judge") as advance,
-    ):
+    with track(len(asked) * _shards(preferences), "evaluate judge") as advance:
         for label, (judge, variant) in asked.items():
             folder = output / "answers" / label
             evaluate_judge(preferences, folder, judge, variant, label, executor=executor, progress=advance)
 
 
-def _train_editors(output: Path, config: DemoConfig) -> None:
+def _train_editors(output: Path, config: DemoConfig, executor: Executor) -> None:
     """Both algorithms at once, one process with one thread each; this process shows how far both are."""
     judge = str(RunDir(output / "judge").final)
     runs = {_run_of(output, dynamic): dynamic for dynamic in (False, True)}
-    with (
-        worker_processes(len(runs), _quiet) as executor,
-        track(len(runs) * config.rl_steps, "reinforcement") as advance,
-    ):
-        futures = [executor.submit(_train_editor, run, judge, dynamic, config) for run, dynamic in runs.items()]
-        shown, running = 0, set(futures)
+    with track(len(runs) * config.rl_steps, "reinforcement") as advance:
+        running = set()
+        for run, dynamic in runs.items():
+            if RunDir(run).final.exists():
+                _train_editor(run, judge, dynamic, config)  # which looks whether it is what is asked for now
+            else:
+                running.add(executor.submit(_train_editor, run, judge, dynamic, config))
+        shown = 0
         while running:
             done, running = wait(running, timeout=0.5, return_when=FIRST_EXCEPTION)
             for future in done:
@@ -261,15 +271,12 @@ def _run_of(output: Path, dynamic: bool) -> Path:
     return output / ("algorithm-2" if dynamic else "algorithm-1")
 
 
-def _evaluate_editors(output: Path, config: DemoConfig) -> None:
+def _evaluate_editors(output: Path, config: DemoConfig, executor: Executor) -> None:
     folder = output / "evaluation"
     sources = {"base": "toy"} | {
         run.name: str(RunDir(run).final) for run in (_run_of(output, False), _run_of(output, True))
     }
-    with (
-        worker_processes(WORKERS, _quiet) as executor,
-        track(2 * _shards(folder / "triplets"), "evaluate editors") as advance,
-    ):
+    with track(2 * _shards(folder / "triplets"), "evaluate editors") as advance:
         edit_triplets(
             folder / "triplets",
             folder / "edits",

@@ -37,12 +37,12 @@ def colour_of(triplet: int, candidate: int) -> tuple[int, int, int]:
     return 10 * triplet + 5, 50 * candidate + 5, 77
 
 
-def pairing_of(folder: Path, items: int) -> Pairing:
+def pairing_of(folder: Path, items: int, name: str = "t") -> Pairing:
     """Triplets, fill and remove by turns, with three candidates of one colour each; the prompts are scripts."""
     triplets, candidates = folder / "triplets", folder / "candidates"
     rows = [
         Triplet(
-            id=f"t{index}",
+            id=f"{name}{index}",
             task=TASKS[index % 2],
             prompt="remove" if index % 2 else f"{SCRIPT} {index}",
             image=_png((0, 0, index)),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.claims import Found, blast, measure, p95
+from benchmarks.claims import Found, blast, measure, within
 from onereward.annotate.audit import audit
 from tests.annotate.crowd import Annotator, crowded
 from tests.app_process import NO_LIMIT, Address, running
@@ -28,17 +28,14 @@ def test_forty_people_wait_little_and_lose_nothing(disk: str, tmp_path: Path, se
     """Over HTTP, of the real server: first 2 tasks a second in all, then as many as go.
 
     The short form has some 4 a second, which is harder, so that few seconds have answers enough; other tests that run
-    beside it may take the machine away for a moment, so that it has five tries.
+    beside it may take the machine away for a moment, so that it holds what most wait, not what nearly all do.
     """
-    rate, tries = (2.2, 1) if seconds == LONG else (8, 5)
+    rate, percent = (2.2, 95) if seconds == LONG else (8, 50)
     with crowded(disk, tmp_path, PEOPLE, items=250 if seconds == SHORT else 20_000) as (of, tokens):
         with running("annotate", of, tmp_path / "log", rate=NO_LIMIT) as server:
             browsers = {token: Annotator(Address(url=server.url), token) for token in tokens}
             every = [blast(browsers.__getitem__, tokens[:1], seconds=0.2)]  # no server's first answers
-            for _ in range(tries):
-                every.append(paced := blast(browsers.__getitem__, tokens, seconds, pause=PEOPLE / rate))
-                if waits := _waits_little(paced):
-                    break
+            every.append(paced := blast(browsers.__getitem__, tokens, seconds, pause=PEOPLE / rate))
             every.append(full := blast(browsers.__getitem__, tokens, seconds))
         with of.database.reading() as connection:
             print(json.dumps({"paced": paced.figures(connection), "full blast": full.figures(connection)}, indent=1))
@@ -47,12 +44,7 @@ def test_forty_people_wait_little_and_lose_nothing(disk: str, tmp_path: Path, se
             assert whole.lost(connection) == whole.double(connection) == 0
             assert len(full.acknowledged) > len(paced.acknowledged) > seconds
             audit(connection)
-    if seconds > SHORT:  # what else runs beside the short form may hold the machine
-        assert waits
-
-
-def _waits_little(found: Found) -> bool:
-    return p95(found.claims) <= 0.1 and p95(found.answers) <= 0.1
+    assert max(within(paced.claims, percent), within(paced.answers, percent)) <= 0.1
 
 
 @forms

@@ -153,12 +153,17 @@ def test_the_audit_finds_whatever_was_changed_added_or_taken_away(shared: Projec
     changes += ["UPDATE settings SET value = replace(value, '\"seed\": 0', '\"seed\": 1') WHERE name = 'annotate'"]
     changes += ["UPDATE items SET options = '[[1, \"x\"]]' WHERE id = 1", "UPDATE items SET gold = '{}' WHERE id = 2"]
     changes += ["UPDATE pictures SET content = 'x' WHERE item = 1", "UPDATE claims SET shown = '[2, 1, 0]'"]
+    changes += ["UPDATE items SET open = 0 WHERE id = 1", "DELETE FROM slots WHERE item = 4"]
+    changes += [
+        "UPDATE slots SET done_at = 1 WHERE item = 4",
+        "UPDATE slots SET claim = 'x' WHERE item = 1 AND done_at > 0",
+    ]
     for change in changes:
         with shared.database.writing() as connection:
             for trigger in ("votes_refuse_update", "votes_refuse_delete"):
                 connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger}")
             connection.exec_driver_sql(change)
-            with pytest.raises(ValueError, match="the log of events has"):
+            with pytest.raises(ValueError, match=r"the log of events has|does not follow from"):
                 audit(connection)
             connection.rollback()
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from onereward.annotate.audit import audit
 from onereward.annotate.pairing import Pairing
 from onereward.annotate.project import Gold, Project, ProjectConfig, gold_of, import_items, is_paused, pause, project_of
 from onereward.annotate.work import Assignment, Work
@@ -161,6 +162,34 @@ def test_people_go_on_while_pictures_are_written(
     done.set()
     importing.join()
     assert isinstance(Work(database).claim(person, uuid4()), Assignment)
+
+
+def test_of_two_imports_at_once_each_item_is_there_once(
+    database: Database, pictures: Pictures, pairing: Pairing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The other one ends while this one has its pictures written already; those are not left behind."""
+    write, others = Pictures.write, []
+
+    def late(self: Pictures, image: bytes, size: tuple[int, int] | None = None) -> Picture:
+        picture = write(self, image, size)
+        if not others:
+            others.append(1)
+            assert import_items(database, pictures, pairing, CONFIG, clock) == 4
+        return picture
+
+    monkeypatch.setattr(Pictures, "write", late)
+    assert import_items(database, Pictures(tmp_path / "images"), pairing, CONFIG, clock) == 0
+    with database.reading() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(ITEMS)).scalar_one() == 4
+        listed = {pictures.path(picture) for picture in connection.execute(sa.select(PICTURES.c.id)).scalars()}
+        audit(connection)
+    assert set((tmp_path / "images").rglob("*.png")) == listed
+
+
+def test_an_id_that_is_too_long_is_said(database: Database, pictures: Pictures, tmp_path: Path) -> None:
+    pairing = pairing_of(tmp_path, 1, name="t" * 255)
+    with pytest.raises(ValueError, match=r"got a triplet_id of 256 characters, expected 255 at most: ttt"):
+        import_items(database, pictures, pairing, CONFIG, clock)
 
 
 def test_a_project_is_paused_and_goes_on(database: Database) -> None:

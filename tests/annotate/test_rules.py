@@ -5,6 +5,7 @@ A model keeps what has to be counted, in a dictionary; the database is asked aft
 
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ class Project(RuleBasedStateMachine):
     def claim_again(self, which: int) -> None:
         name, assignment, request = self.given[which % len(self.given)]
         try:
-            assert self.desk.claim(name, request) == assignment
+            again = self.desk.claim(name, request)
+            assert isinstance(again, Assignment) and replace(again, choices=None) == assignment
+            assert (again.choices is not None) == (assignment.id in self.answered)
         except LostAssignmentError:
             assert assignment.id not in self.present()
 
@@ -102,6 +105,10 @@ class Project(RuleBasedStateMachine):
     def answer(self, which: int, best: int | None) -> None:
         name, assignment, _ = self.given[which % len(self.given)]
         uuid = uuid4()
+        if name in self.gone:
+            with pytest.raises(ConflictError, match="no longer"):
+                self.desk.answer(name, assignment, best, uuid)
+            return
         purpose = self.purposes().get(assignment.id) or ("work" if self.may_come_back(name, assignment) else "late")
         state = self.desk.answer(name, assignment, best, uuid)
         assert state is (State.LATE if purpose == "late" else State.ACCEPTED)

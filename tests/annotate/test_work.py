@@ -149,6 +149,17 @@ def test_a_repeated_request_claims_once(desk: Desk) -> None:
         desk.claim("b", request)
 
 
+def test_a_repeated_request_shows_what_was_answered_meanwhile(desk: Desk) -> None:
+    """Its reply was lost, and the person went on with the item on another device."""
+    desk.set_up("a")
+    request = uuid4()
+    item = desk.claim("a", request)
+    assert isinstance(item, Assignment)
+    desk.answer("a", item, 2)
+    again = desk.claim("a", request)
+    assert isinstance(again, Assignment) and (again.id, again.choices) == (item.id, said(item, 2))
+
+
 def test_a_repeated_answer_is_known_and_another_content_is_refused(desk: Desk) -> None:
     desk.set_up("a", items=2)
     first, second, uuid = desk.take("a"), desk.take("a"), uuid4()
@@ -344,13 +355,14 @@ def test_who_withdraws_is_signed_out_and_what_they_held_goes_to_others(desk: Des
     link = desk.persons.new_link(desk.ids["a"])
     signed_in = desk.persons.sign_in(link)
     assert signed_in is not None
-    desk.do("a", 1)
-    held = desk.take("a")
+    done, held = desk.do("a", 1), desk.take("a")
     desk.work.withdraw(desk.ids["a"], drop=False)
     assert desk.persons.sign_in(link) is None and desk.persons.of_session(signed_in[1]) is None
     with pytest.raises(ConflictError, match="no longer"):
         desk.claim("a")
-    assert desk.answer("a", held, 3) is State.LATE
+    for item in (held, done):  # requests that were on their way
+        with pytest.raises(ConflictError, match="no longer"):
+            desk.answer("a", item, 3)
     assert desk.do("b", 2).item == held.item == 2
     assert desk.counted() == {("a", 1): 1, ("b", 2): 2}
     with pytest.raises(UnknownPersonError):

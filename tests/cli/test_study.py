@@ -57,7 +57,7 @@ def test_from_pictures_to_tables(tmp_path: Path, words: list[str], capsys: pytes
     assert main(["study", "verify", "--database", str(tmp_path / "study.sqlite"), "--expect", head]) == 0
     assert f"the expected hash is that of event {again['expected']} of {again['events']}" in capsys.readouterr().out
     for late in (["open"], ["people", "add", "Bob"]):
-        assert "the study is closed: nobody can take part any more" in run(tmp_path, capsys, *late, code=2)
+        assert "this study is closed and takes no more answers" in run(tmp_path, capsys, *late, code=2)
     assert "/enter#" in run(tmp_path, capsys, "people", "add", "Eve", "--role", "admin")["link"]
     assert run(tmp_path, capsys, "analyse", "--output", str(tmp_path / "tables"))["left_out"] == 0
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {

@@ -22,6 +22,7 @@ from onereward.query import Variant
 from onereward.recipes.demo import full_demo
 from onereward.recipes.toy_judge import toy_judge
 from onereward.runtime.threads import torch_threads
+from onereward.runtime.workers import worker_processes
 from onereward.store.shards import read_records, run_stage
 from onereward.terms import Dimension, Preference
 from onereward.train.reward import RewardConfig, train_reward
@@ -103,9 +104,10 @@ SEEDS = range(3)
 def toy_tables(seed: int) -> tuple[JudgeTable, dict[str, Comparison]]:
     """Of the toy world's preferences; about 15 minutes on two idle cores."""
     demo = Path("runs") / ("demo" if seed == 0 else f"demo-seed-{seed}")
-    for stage in demo_stages(demo, replace(full_demo(), seed=seed)):
-        if stage.name in ("data", "select", "candidates", "votes"):
-            stage.run()
+    with worker_processes(2) as executor:
+        for stage in demo_stages(demo, replace(full_demo(), seed=seed), executor):
+            if stage.name in ("data", "select", "candidates", "votes"):
+                stage.run()
     train, test = (demo / split / "preferences" for split in ("train", "test"))
     output = Path("work/judge_tables") / f"seed-{seed}"
     return tables_of(replace(toy_judge(), seed=seed), train, test, output, processes=2)

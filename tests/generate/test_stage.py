@@ -22,6 +22,8 @@ from onereward.generate.settings import GenerateConfig
 from onereward.generate.stage import generate
 from onereward.models.flux_fill import FluxFill
 from onereward.models.load import load_flux_fill
+from onereward.runtime.workers import worker_processes
+from onereward.runtime.workers import workers as started_workers
 from onereward.store.images import decode_image, decode_mask, encode_png
 from onereward.store.shards import Manifest, read_manifest, read_records, run_stage, shard_ranges
 from onereward.terms import Candidate, Task, Triplet
@@ -82,7 +84,8 @@ def write_triplets(folder: Path, triplets: list[Triplet], shard_size: int = 2) -
 
 def run(folder: Path, output: Path, editor_folder: Path, workers: int = 1) -> Manifest:
     load = partial(load_flux_fill, str(editor_folder))
-    return generate(folder, output, CONFIG, load, editor=load(), editor_name="tiny", workers=workers)
+    with started_workers(workers) as executor:
+        return generate(folder, output, CONFIG, load, editor=load(), editor_name="tiny", executor=executor)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -170,8 +173,10 @@ def test_another_editor_under_the_same_name_is_noticed(tmp_path: Path, editor_fo
 def test_a_workers_error_arrives_as_itself(tmp_path: Path, editor: FluxFill) -> None:
     write_triplets(tmp_path / "triplets", [make_triplet(0)])
     load = partial(load_flux_fill, str(tmp_path / "gone"))
-    with pytest.raises(ValueError, match="cannot load an editor"):
-        generate(tmp_path / "triplets", tmp_path / "out", CONFIG, load, editor=editor, editor_name="tiny", workers=2)
+    with worker_processes(2) as executor, pytest.raises(ValueError, match="cannot load an editor"):
+        generate(
+            tmp_path / "triplets", tmp_path / "out", CONFIG, load, editor=editor, editor_name="tiny", executor=executor
+        )
 
 
 def test_wrong_input_is_named(editor: FluxFill) -> None:

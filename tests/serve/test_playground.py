@@ -94,7 +94,7 @@ def test_a_painted_edit_compared_and_made_again_from_its_recipe(
 def test_on_a_narrow_screen_a_grey_transparent_picture_stays_one_and_its_results_come_back(
     server: Running, page: Page, tmp_path: Path
 ) -> None:
-    picture = PHOTO.convert("L").resize((1000, 750)).convert("LA")
+    picture = PHOTO.convert("L").resize((480, 360)).convert("LA")
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))
     page.set_viewport_size({"width": 400, "height": 800})
     open_with(page, server.url, save(picture, tmp_path / "grey.png"))

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from onereward.people.persons import Role
+from onereward.people.persons import Persons, Role
 from onereward.study.closing import close
 from onereward.study.project import open_to_all
 from onereward.web.pages import HEADERS
@@ -210,6 +210,23 @@ def test_by_the_open_link_one_becomes_a_participant(made: Made) -> None:
     elsewhere = client_of(made)
     enter(elsewhere, link.partition("#")[2])
     assert elsewhere.get("/api/place").json()["stage"] == "instructions"
+
+
+def test_the_open_link_opened_twice_in_one_browser_makes_one_participant(made: Made) -> None:
+    """Whoever is at it goes on; on a shared computer the next one takes part when the one before has finished."""
+    client = client_of(made)
+    client.headers["Origin"] = "http://study.example"
+    open_to_all(made.database, TOKEN, made.clock)
+    client.post("/api/join", json={"token": TOKEN})
+    for _ in range(2):  # another tab
+        assert client.post("/api/join", json={"token": TOKEN}).json() == {"link": None}
+    client.headers["X-CSRF-Token"] = csrf_of(client.cookies["onereward"])
+    for step in ("practice", "block"):
+        client.post(f"/api/{step}")
+    while trials := client.get("/api/place").json()["trials"]:
+        client.post("/api/answers", json=answer_to(trials[0]))
+    assert client.post("/api/join", json={"token": TOKEN}).json()["link"] is not None
+    assert {entry.name for entry in Persons(made.database).all()} == {"participant 1", "participant 2"}
 
 
 def test_somebody_leaves(made: Made) -> None:

@@ -21,7 +21,6 @@ from onereward.study.audit import audit
 from onereward.study.closing import OpenStudyError, close, collected_of, results_of, status_of
 from onereward.study.collecting import (
     BETTER,
-    ClosedError,
     ConflictError,
     Stage,
     State,
@@ -30,7 +29,7 @@ from onereward.study.collecting import (
     UnknownTrialError,
 )
 from onereward.study.exclusion import ExclusionRules
-from onereward.study.project import StudyConfig, change_rules, new_study, open_to_all, study_of
+from onereward.study.project import ClosedError, StudyConfig, change_rules, new_study, open_to_all, study_of
 from onereward.study.trials import CHECK, PRACTICE
 from tests.postgres import Postgres
 from tests.study.running import SYSTEMS, Clock, Made, answer_all, answer_next, begin, study, write_inputs
@@ -221,6 +220,9 @@ def test_an_open_link_makes_participants(made: Made) -> None:
     assert [entry.name for entry in Persons(made.database).all()] == ["participant 1"]
     open_to_all(made.database, "u" * 32, made.clock)
     assert collecting.join(TOKEN) is None
+    close(made.database, made.clock, anyway=True)
+    with pytest.raises(ClosedError):
+        open_to_all(made.database, TOKEN, made.clock)
 
 
 def test_rules_are_frozen_by_the_first_answer(made: Made) -> None:
@@ -340,6 +342,10 @@ def test_a_study_needs_what_it_shows(tmp_path: Path) -> None:
         new("a", comparisons=(("nobody", SYSTEMS[0]),))
     with pytest.raises(ValueError, match="rated, or pairs"):
         new("a", rates=False)
+    systems["s" * 256] = systems[SYSTEMS[0]]
+    with pytest.raises(ValueError, match="got a system of 256 characters, expected 255 at most"):
+        new("a", systems=(*SYSTEMS, "s" * 256))
+    assert not (tmp_path / "images").exists()
     new("a")  # what failed has left nothing
     with pytest.raises(ValueError, match="holds a study"):
         new("a")

@@ -108,7 +108,7 @@ def _settings(precision: str, sharded: bool, lora_rank: int = 0) -> list[str]:
     ("precision", "bound", "sharded"),
     [
         ("float32", 1e-6, True),
-        ("float64", 1e-12, False),
+        pytest.param("float64", 1e-12, False, marks=pytest.mark.soak),
         pytest.param("float32", 1e-6, False, marks=pytest.mark.soak),
         pytest.param("float64", 1e-12, True, marks=pytest.mark.soak),
     ],

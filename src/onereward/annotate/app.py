@@ -26,7 +26,16 @@ from onereward.annotate.work import (
     Work,
 )
 from onereward.people.database import Database
-from onereward.people.persons import SESSION_SECONDS, Clock, Entry, Person, Persons, Role, UnknownPersonError
+from onereward.people.persons import (
+    SESSION_SECONDS,
+    Clock,
+    Entry,
+    Person,
+    Persons,
+    Role,
+    UnknownPersonError,
+    WithdrawnError,
+)
 from onereward.people.pictures import Pictures
 from onereward.people.tables import CLAIMS
 from onereward.web.bodies import PathId
@@ -167,8 +176,6 @@ def add_person(request: Request, rooms: Rooms, who: Admin, body: bodies.NewPerso
 @_routes.post("/api/admin/people/{person}/link", responses=problems(404, 409))
 def renew_link(request: Request, rooms: Rooms, who: Admin, person: PathId) -> shown.Link:
     """Give somebody another link; the old one and their sessions end."""
-    if rooms.entry(person).withdrawn_at is not None:
-        raise ConflictError("this person was withdrawn: add them anew")
     return _link(request, person, rooms.persons.new_link(person))
 
 
@@ -234,6 +241,7 @@ def create_app(
         refusals=[
             (UnknownAssignmentError, refusal(404)),
             (UnknownPersonError, refusal(404)),
+            (WithdrawnError, refusal(409)),
             (LostAssignmentError, refusal(410)),
             (ConflictError, refusal(409)),
             (TooSoonError, _too_soon),

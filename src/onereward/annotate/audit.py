@@ -1,15 +1,17 @@
 """Whether a project is what the chain of events tells of: items and pictures, who was shown what, and people's votes.
 
 What is held against the events is every column of a vote, whose answers are not counted, and that nobody who is in the
-project has a vote that no event tells of. Votes of programs are in no event: they can be asked again.
+project has a vote that no event tells of. Votes of programs are in no event: they can be asked again. What is wanted of
+whom is in none either, and is held against what was given out and answered.
 """
 
 import sqlalchemy as sa
 
-from onereward.annotate.project import audit_settings, contents_of, refuse_study
+from onereward.annotate.project import audit_settings, contents_of, project_of, refuse_study
+from onereward.annotate.queue import WORK
 from onereward.people.audit import audit_people, events_of, hold
 from onereward.people.events import Verified
-from onereward.people.tables import CLAIMS, PEOPLE, VOTES
+from onereward.people.tables import CLAIMS, ITEMS, PEOPLE, SLOTS, VOTES
 from onereward.terms import VoterKind
 
 
@@ -22,6 +24,7 @@ def audit(connection: sa.Connection, *, expected: str | None = None) -> Verified
     hold("an item or a picture of it", contents_of(connection), items)
     _audit_claims(connection)
     _audit_votes(connection)
+    _audit_slots(connection)
     return verified
 
 
@@ -48,3 +51,26 @@ def _audit_votes(connection: sa.Connection) -> None:
     hold("a vote", kept, told)
     if list(kept) != list(told):
         raise ValueError("the votes are not in the order in which the log of events has them")
+
+
+def _audit_slots(connection: sa.Connection) -> None:
+    """A slot is its claim's, done if that was answered; an item is open while one is not, and has enough of them."""
+    if connection.execute(sa.select(ITEMS.c.id).limit(1)).first() is None:
+        return
+    done = SLOTS.c.done_at.is_not(None)
+    answered = sa.exists().where(VOTES.c.claim == SLOTS.c.claim)
+    another = sa.or_(CLAIMS.c.id.is_(None), CLAIMS.c.person != SLOTS.c.person, CLAIMS.c.item != SLOTS.c.item)
+    slots = (
+        sa.select(SLOTS.c.item)
+        .join(CLAIMS, CLAIMS.c.id == SLOTS.c.claim, isouter=True)
+        .where(sa.or_(sa.and_(SLOTS.c.claim.is_not(None), another), done != answered))
+    )
+    of_work = SLOTS.c.item == ITEMS.c.id, SLOTS.c.purpose == WORK
+    count = sa.select(sa.func.count()).where(*of_work).scalar_subquery()
+    too_few = sa.and_(ITEMS.c.gold.is_(None), count < project_of(connection).config.annotators)
+    items = sa.select(ITEMS.c.id).where(sa.or_(ITEMS.c.open != sa.exists().where(*of_work, ~done), too_few))
+    if wrong := sorted({*connection.execute(slots).scalars(), *connection.execute(items).scalars()}):
+        raise ValueError(
+            f"what is wanted of whom does not follow from what was given out and answered: {len(wrong)} items differ, "
+            f"such as {wrong[0]}"
+        )

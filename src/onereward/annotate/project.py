@@ -15,7 +15,7 @@ from onereward.people.events import append
 from onereward.people.persons import Clock
 from onereward.people.pictures import Picture, Pictures
 from onereward.people.settings import keep_setting, setting
-from onereward.people.tables import ITEMS, PICTURES, SLOTS
+from onereward.people.tables import ITEMS, PICTURES, SLOTS, refuse_long
 from onereward.terms import Candidate, Dimension, Triplet, Vote, dimensions_of
 
 _PROJECT, _PAUSED = "annotate", "paused"
@@ -78,6 +78,10 @@ class _Item:
     options: Mapping[int, Picture]
     gold: Gold | None
 
+    @property
+    def pictures(self) -> list[Picture]:
+        return [self.source, self.mask, *self.options.values()]
+
 
 def import_items(
     database: Database,
@@ -107,10 +111,13 @@ def import_items(
         # Pictures take long: they are written before the transaction, while people go on answering.
         items = [_written(pictures, triplet, candidates, gold.get(triplet.id)) for triplet, candidates in new]
         with database.writing() as connection:
-            numbers = [_add(connection, pictures, pairing.fingerprints["candidates"], config, item) for item in items]
+            left = {triplet.id for triplet, _ in _without(connection, pairing.fingerprints["candidates"], new)}
+            mine = [item for item in items if item.triplet.id in left]  # another import may have had the same idea
+            numbers = [_add(connection, pictures, pairing.fingerprints["candidates"], config, item) for item in mine]
             if numbers:
                 append(connection, "items", None, clock(), items=contents_of(connection, since=numbers[0]))
-        added += len(items)
+        pictures.remove(picture.id for item in items if item.triplet.id not in left for picture in item.pictures)
+        added += len(mine)
         progress(1)
     if missing := sorted(set(gold) - seen):
         raise ValueError(f"gold answers for {', '.join(missing[:5])}, but there is no such triplet")
@@ -216,6 +223,7 @@ def _without(
 
 
 def _written(pictures: Pictures, triplet: Triplet, candidates: Sequence[Candidate], gold: Gold | None) -> _Item:
+    refuse_long(ITEMS.c.triplet_id, triplet.id)
     if gold is not None:
         _check_gold(triplet, candidates, gold)
     source = pictures.write(triplet.image)
@@ -231,7 +239,7 @@ def _written(pictures: Pictures, triplet: Triplet, candidates: Sequence[Candidat
 
 def _add(connection: sa.Connection, pictures: Pictures, candidates: str, config: ProjectConfig, item: _Item) -> int:
     number = (connection.execute(sa.select(sa.func.max(ITEMS.c.id))).scalar() or 0) + 1
-    pictures.enter(connection, number, [item.source, item.mask, *item.options.values()])
+    pictures.enter(connection, number, item.pictures)
     row = {
         "id": number,
         "candidates": candidates,

@@ -157,9 +157,10 @@ class Work:
             config, at = self._config(connection), self._clock()
             known = connection.execute(_CLAIMED.where(CLAIMS.c.request == str(request))).one_or_none()
             if known is not None:
-                return _again(known, person, config)
+                return _again(connection, known, person, config)
             if is_paused(connection):
                 return Nothing.PAUSED
+            _refuse_if_gone(connection, person)
             _require_room(connection, person)
             slot = next_slot(connection, person, config, at)
             if slot is None:
@@ -197,7 +198,8 @@ class Work:
     def answer(self, person: str, submission: Submission) -> State:
         """Keep an answer; one that comes again is known and changes nothing.
 
-        Raises ConflictError if its uuid came with another content or the choices do not fit the item, TooSoonError.
+        Raises ConflictError if its uuid came with another content, the choices do not fit the item or the person has
+        left; TooSoonError.
         """
         with self._database.writing() as connection:
             config, at = self._config(connection), self._clock()
@@ -207,6 +209,7 @@ class Work:
                 if known != in_order(submission.choices):
                     raise ConflictError("an answer of this uuid was given before with other choices")
                 return State.KNOWN
+            _refuse_if_gone(connection, person)
             check(submission, Task(claim.task), claim.prompt, json.loads(claim.shown))
             left = config.minimum_seconds - min(at - claim.at, submission.seconds)
             if left > 0 and claim.done_at is None:
@@ -304,11 +307,12 @@ def _claimed(connection: sa.Connection, person: str, assignment: str) -> "sa.Row
     return claim
 
 
-def _again(claim: "sa.Row[Any]", person: str, config: ProjectConfig) -> Assignment:
+def _again(connection: sa.Connection, claim: "sa.Row[Any]", person: str, config: ProjectConfig) -> Assignment:
+    """What the request was given before, with what has been answered since, perhaps on another device."""
     if claim.person != person:
         raise ConflictError("this request was made by somebody else")
     _require_present(claim)
-    return _assignment(claim, config)
+    return _assignment(claim, config, last_answers(connection, [claim.id]).get(claim.id))
 
 
 def _require_present(claim: "sa.Row[Any]") -> None:
@@ -316,14 +320,16 @@ def _require_present(claim: "sa.Row[Any]") -> None:
         raise LostAssignmentError("this item has been given to somebody else")
 
 
+def _refuse_if_gone(connection: sa.Connection, person: str) -> None:
+    """A request that was on its way when its person was withdrawn: what they held is others' by now."""
+    if connection.execute(sa.select(PEOPLE.c.withdrawn_at).where(PEOPLE.c.id == person)).scalar_one() is not None:
+        raise ConflictError("you take part no longer: thank you for what you have done")
+
+
 def _require_room(connection: sa.Connection, person: str) -> None:
-    """Raise ConflictError for somebody who holds enough or takes part no longer."""
-    held = sa.select(sa.func.count()).where(SLOTS.c.person == person, SLOTS.c.done_at.is_(None)).scalar_subquery()
-    query = sa.select(held).where(PEOPLE.c.id == person, PEOPLE.c.withdrawn_at.is_(None))
-    count = connection.execute(query).scalar_one_or_none()
-    if count is None:
-        raise ConflictError("you take part no longer")
-    if count >= HELD:
+    """Raise ConflictError for somebody who holds enough."""
+    held = sa.select(sa.func.count()).where(SLOTS.c.person == person, SLOTS.c.done_at.is_(None))
+    if connection.execute(held).scalar_one() >= HELD:
         raise ConflictError(f"answer one of the {HELD} items that you hold first")
 
 

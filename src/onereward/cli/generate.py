@@ -45,12 +45,13 @@ def run(args: argparse.Namespace) -> None:
 
     from onereward.generate.stage import generate
     from onereward.runtime.track import track
+    from onereward.runtime.workers import workers
     from onereward.store.shards import read_manifest
 
     shards = len(read_manifest(args.input).shards)
     load_editor = partial(load, args.editor)
     editor = load_editor()
-    with track(shards, "generate") as advance:
+    with workers(args.workers) as executor, track(shards, "generate") as advance:
         manifest = generate(
             args.input,
             args.output,
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
             load_editor,
             editor=editor,
             editor_name=args.editor,
-            workers=args.workers,
+            executor=executor,
             progress=advance,
         )
     if args.json:

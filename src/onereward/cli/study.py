@@ -25,8 +25,6 @@ from onereward.cli.people import (
 from onereward.cli.serve import missing_extra
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from onereward.people.database import Database
 
 HELP = "ask people about systems' outputs, blind: ratings, good-same-bad, tables with intervals"
@@ -155,13 +153,13 @@ def _serve(args: argparse.Namespace) -> None:
 
 def _people(args: argparse.Namespace) -> None:
     from onereward.study.collecting import Collecting
-    from onereward.study.project import study_of
+    from onereward.study.project import refuse_if_closed, study_of
 
     with _database(args) as database:
         with database.reading() as connection:
             study_of(connection)  # an annotation project has people of other roles
             if args.people_way == "add" and args.role == "participant":
-                _require_not_closed(connection)
+                refuse_if_closed(connection)
         run_people(args, database, Collecting(database).withdraw)
 
 
@@ -173,8 +171,6 @@ def _open(args: argparse.Namespace) -> None:
 
     token = secrets.token_urlsafe(24)
     with _database(args) as database:
-        with database.reading() as connection:
-            _require_not_closed(connection)
         open_to_all(database, token, time.time)
     link = link_of(args, f"join#{token}")
     if args.json:
@@ -182,15 +178,6 @@ def _open(args: argparse.Namespace) -> None:
         return
     print(link)
     show_guess(args)
-
-
-def _require_not_closed(connection: "sa.Connection") -> None:
-    """Raise ValueError where a new link would lead to a study that is over."""
-    from onereward.people.settings import setting
-    from onereward.study.project import CLOSED_AT
-
-    if setting(connection, CLOSED_AT) is not None:
-        raise ValueError("the study is closed: nobody can take part any more")
 
 
 def _rules(args: argparse.Namespace) -> None:

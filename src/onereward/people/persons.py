@@ -55,6 +55,10 @@ class UnknownPersonError(ValueError):
     """There is nobody of that id."""
 
 
+class WithdrawnError(ValueError):
+    """The person takes part no longer."""
+
+
 class Persons:
     """The people of a database."""
 
@@ -85,13 +89,13 @@ class Persons:
         return person, token
 
     def new_link(self, person: str) -> str:
-        """Another token for their link; the old one and all sessions end."""
+        """Another token for their link; the old one and all sessions end. WithdrawnError for who has left."""
         token = secrets.token_urlsafe(24)
         with self._database.writing() as connection:
             self._require(connection, person)
             mine = PEOPLE.c.id == person
             if connection.execute(sa.select(PEOPLE.c.withdrawn_at).where(mine)).scalar_one() is not None:
-                raise ValueError(f"{person} has been withdrawn, and no link would work: add them as somebody new")
+                raise WithdrawnError(f"{person} has been withdrawn, and no link would work: add them as somebody new")
             connection.execute(PEOPLE.update().where(mine).values(link=hashed(token)))
             self._end_sessions(connection, person)
             append(connection, "link", person, self._clock())

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._written: list[str] = []
 
     def write(self, image: bytes, size: tuple[int, int] | None = None) -> Picture:
         """Keep an encoded picture (of `size`, if one is wanted) that `enter` will list; it is nobody's until then.
@@ -41,6 +43,7 @@ class Pictures:
         picture = Picture(id=new_id(), content=content, width=width, height=height)
         path = self.path(picture.id)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._written.append(picture.id)
         write_atomically(path, data)
         os.utime(path, (0, 0))  # nor when it was made
         return picture
@@ -48,6 +51,24 @@ class Pictures:
     def enter(self, connection: sa.Connection, item: int, pictures: Iterable[Picture]) -> None:
         """List pictures as those of an item, in the caller's transaction."""
         connection.execute(PICTURES.insert(), [{"item": item, **asdict(picture)} for picture in pictures])
+
+    @contextmanager
+    def whole_or_none(self) -> Iterator[None]:
+        """Remove what is written in the block if it fails."""
+        before = len(self._written)
+        try:
+            yield
+        except BaseException:
+            self.remove(self._written[before:])
+            raise
+
+    def remove(self, pictures: Iterable[str]) -> None:
+        """Remove files, by the ids of pictures that no database lists, and the folders that they leave empty."""
+        for path in map(self.path, pictures):
+            path.unlink(missing_ok=True)
+            for folder in (path.parent, self._folder):
+                with suppress(OSError):  # it holds others
+                    folder.rmdir()
 
     def add(self, connection: sa.Connection, item: int, image: bytes, size: tuple[int, int] | None = None) -> Picture:
         """Both, in a transaction during which nobody need write anything else."""

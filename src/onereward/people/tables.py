@@ -225,3 +225,12 @@ STUDY_ANSWERS = sa.Table(
     sa.UniqueConstraint("trial", "criterion"),
 )
 """Answers of participants, never changed."""
+
+
+def refuse_long(column: "sa.Column[str]", text: str) -> None:
+    """Raise ValueError for what the column has no room for, which not every database says."""
+    assert isinstance(column.type, sa.String) and column.type.length is not None
+    if len(text) > column.type.length:
+        raise ValueError(
+            f"got a {column.name} of {len(text)} characters, expected {column.type.length} at most: {text[:40]}..."
+        )

@@ -15,9 +15,9 @@ from onereward.people.persons import SESSION_SECONDS, Clock, Person, Persons, Ro
 from onereward.people.pictures import Pictures
 from onereward.study import bodies
 from onereward.study.closing import results_of, status_of
-from onereward.study.collecting import ClosedError, Collecting, ConflictError, Stage, UnknownTrialError
+from onereward.study.collecting import Collecting, ConflictError, Stage, UnknownTrialError
 from onereward.study.criteria import Kind
-from onereward.study.project import Outline, StudyConfig, outline_of, study_of
+from onereward.study.project import ClosedError, Outline, StudyConfig, outline_of, study_of
 from onereward.web.bodies import PathId, Token
 from onereward.web.entrance import add_entrance
 from onereward.web.images import IMAGE_ROUTE, Images
@@ -28,8 +28,6 @@ from onereward.web.shell import new_app, plain, problems, refusal
 
 _MOST_BYTES = 2**16
 """Of a request: an answer has some hundred."""
-_LAST_STRETCH = 5
-"""Pages; the script offers no break with fewer left."""
 _SECONDS_A_PAGE = {True: 25, False: 12}
 """What a participant is told to expect, for ratings and for comparisons."""
 
@@ -101,13 +99,18 @@ def status_page(request: Request, rooms: Rooms, who: Admin) -> HTMLResponse:
 
 @_routes.post("/api/join", dependencies=[Depends(stranger)], responses=problems(409, 410))
 def join(request: Request, response: Response, rooms: Rooms, body: Token) -> bodies.Joined:
-    """Agree to take part, by the study's open link: a new participant, signed in, and their own link."""
+    """Agree to take part, by the study's open link: a new participant, signed in, and their own link.
+
+    Who is at it in this browser already, in another tab perhaps, goes on; who has finished leaves it to somebody else.
+    """
+    gate, who = gate_of(request), gate_of(request).known(request)
+    if who is not None and who.role == Role.PARTICIPANT and rooms.collecting.place(who.id).stage not in _ENDS:
+        return bodies.Joined(link=None)
     own = rooms.collecting.join(body.token)
     if own is None:
         raise HTTPException(401, "this link is not valid, or no longer")
     found = rooms.persons.sign_in(own)
     assert found is not None
-    gate = gate_of(request)
     gate.start_session(request, response, found[1])
     return bodies.Joined(link=gate.link(request, own))
 
@@ -257,7 +260,7 @@ def _told(config: StudyConfig, outline: Outline) -> dict[str, object]:
         "compares": bool(config.comparisons),
         "count": outline.pages,
         "practice": config.practice,
-        "break_every": config.break_every if config.break_every <= outline.pages - _LAST_STRETCH else 0,
+        "break_every": config.break_every if bodies.breaks_of(outline.pages, config.break_every) else 0,
         "minutes": max(5, 5 * round(outline.pages * _SECONDS_A_PAGE[config.rates] / 300)),
         "questions": [vars(question) | {"graded": question.kind is Kind.GRADED} for question in asked],
     }

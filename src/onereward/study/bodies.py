@@ -17,6 +17,7 @@ def _no_number(value: object) -> object:
     return value
 
 
+_LAST_STRETCH = 5  # pages
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
 _Value = Annotated[int, Field(ge=-1, le=5), NO_WORDS]
 _Flag = Annotated[bool, BeforeValidator(_no_number)]
@@ -48,9 +49,9 @@ class Withdrawal(Body):
 
 
 class Joined(BaseModel):
-    """A new participant's own link, which is told this once."""
+    """A new participant's own link, which is told this once; none for who takes part already."""
 
-    link: str
+    link: str | None
 
 
 class OptionShown(BaseModel):
@@ -113,13 +114,20 @@ class PlaceShown(BaseModel):
     trials: list[TrialShown]
     done: int
     total: int
-    break_every: int
+    breaks: list[int]
+    """Answers after each of which a break is offered."""
 
     @staticmethod
     def of(place: Place, break_every: int) -> "PlaceShown":
         """The same as JSON."""
         trials = [TrialShown.of(trial) for trial in place.trials]
-        return PlaceShown(stage=place.stage, trials=trials, done=place.done, total=place.total, break_every=break_every)
+        breaks = breaks_of(place.total, break_every) if place.stage is Stage.WORK else []
+        return PlaceShown(stage=place.stage, trials=trials, done=place.done, total=place.total, breaks=breaks)
+
+
+def breaks_of(pages: int, break_every: int) -> list[int]:
+    """After how many of the pages a break is offered: none at the last stretch."""
+    return list(range(break_every, pages - _LAST_STRETCH + 1, break_every)) if break_every else []
 
 
 class Accepted(BaseModel):

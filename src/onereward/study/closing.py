@@ -239,19 +239,24 @@ def _assigned(connection: sa.Connection) -> dict[str, int]:
 
 def _left_in_time(connection: sa.Connection) -> set[str]:
     """Who left while there was still somebody to give their pages to: what comes after the end changes no result."""
-    end = next((event.sequence for event in events_of(connection, "close")), math.inf)
+    end = _end(connection)
     return {str(event.person) for event in events_of(connection, "withdrawal") if event.sequence < end}
+
+
+def _end(connection: sa.Connection) -> float:
+    """Which event closed the study, by its place in the log; infinity before that. Clocks can be set, and differ."""
+    return next((event.sequence for event in events_of(connection, "close")), math.inf)
 
 
 def _dropped(connection: sa.Connection) -> dict[str, str]:
     """Why answers of somebody who began a block are not counted."""
-    closed = setting(connection, CLOSED_AT)
+    end = _end(connection)
     query = sa.select(PEOPLE.c.id).join(STUDY_BLOCKS, STUDY_BLOCKS.c.person == PEOPLE.c.id).where(PEOPLE.c.dropped)
     held = set(connection.execute(query).scalars())
     why: dict[str, str] = {}
     for event in events_of(connection, "withdrawal"):
         if event.body["drop"] and event.person in held:
-            late = ", after the study was closed" if closed is not None and event.at > closed else ""
+            late = ", after the study was closed" if event.sequence > end else ""
             why.setdefault(str(event.person), f"left, and asked that no answer is used{late}")
     return why
 

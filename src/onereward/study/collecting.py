@@ -31,7 +31,7 @@ from onereward.people.tables import (
 )
 from onereward.study.analysis import BETTER
 from onereward.study.criteria import Criterion, SubTask, criteria_of, subtask_of
-from onereward.study.project import CLOSED_AT, OPEN_LINK, study_of
+from onereward.study.project import CLOSED_AT, OPEN_LINK, refuse_if_closed, study_of
 from onereward.study.trials import PRACTICE, WORK, keep_trials, practice_of, trials_of
 from onereward.terms import Task
 
@@ -65,10 +65,6 @@ class UnknownTrialError(ValueError):
 
 class ConflictError(ValueError):
     """The request does not fit what was said before, or not where the person is."""
-
-
-class ClosedError(ValueError):
-    """The study takes no more answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +157,7 @@ class Collecting:
         """Keep that the person has read the instructions, and give them what they practise on."""
         with self._database.writing() as connection:
             study = study_of(connection)
-            _refuse_if_closed(connection)
+            refuse_if_closed(connection)
             _refuse_if_gone(connection, person)
             participant = _participant(connection, person)
             if participant is None:
@@ -181,7 +177,7 @@ class Collecting:
         """
         with self._database.writing() as connection:
             study = study_of(connection)
-            _refuse_if_closed(connection)
+            refuse_if_closed(connection)
             _refuse_if_gone(connection, person)
             if _block(connection, person) is not None:
                 return
@@ -210,7 +206,7 @@ class Collecting:
                 if known != {trial.id: submission.values}:
                     raise ConflictError("an answer of this uuid was given before with another content")
                 return State.KNOWN
-            _refuse_if_closed(connection)
+            refuse_if_closed(connection)
             _refuse_if_gone(connection, person)
             if trial.answered_at is not None:
                 raise ConflictError("this was answered before, perhaps on another device")
@@ -246,7 +242,7 @@ class Collecting:
 
     def _agree(self, connection: sa.Connection, person: str) -> None:
         study = study_of(connection)
-        _refuse_if_closed(connection)
+        refuse_if_closed(connection)
         _refuse_if_gone(connection, person)
         if _participant(connection, person) is not None:
             return
@@ -406,11 +402,6 @@ def _refuse_if_gone(connection: sa.Connection, person: str) -> None:
     """A request that was on its way when its person left: their pages are somebody else's by now."""
     if connection.execute(sa.select(PEOPLE.c.withdrawn_at).where(PEOPLE.c.id == person)).scalar_one() is not None:
         raise ConflictError("you take part no longer: thank you for what you have done")
-
-
-def _refuse_if_closed(connection: sa.Connection) -> None:
-    if setting(connection, CLOSED_AT) is not None:
-        raise ClosedError("this study is closed and takes no more answers: thank you")
 
 
 def _count(connection: sa.Connection, *conditions: "sa.ColumnElement[bool]") -> int:

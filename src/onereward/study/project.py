@@ -20,7 +20,15 @@ from onereward.people.events import append
 from onereward.people.persons import Clock, hashed
 from onereward.people.pictures import Picture, Pictures
 from onereward.people.settings import keep_setting, setting
-from onereward.people.tables import EVENTS, PICTURES, STUDY_ANSWERS, STUDY_BLOCKS, STUDY_ITEMS, STUDY_OUTPUTS
+from onereward.people.tables import (
+    EVENTS,
+    PICTURES,
+    STUDY_ANSWERS,
+    STUDY_BLOCKS,
+    STUDY_ITEMS,
+    STUDY_OUTPUTS,
+    refuse_long,
+)
 from onereward.seeds import python_generator
 from onereward.store.files import write_atomically
 from onereward.store.images import decode_image, decode_mask, encode_png
@@ -49,6 +57,10 @@ under, if there is one; it is erased when you ask for it.
 
 There are no known risks. Some pictures may show people, animals or places in odd or broken shapes.\
 """
+
+
+class ClosedError(ValueError):
+    """The study takes no more answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +145,9 @@ def new_study(
     if plan.main not in config.systems:
         raise ValueError(f"got the main system {plan.main!r}; the systems are {', '.join(config.systems)}")
     inputs = {"triplets": fingerprint(triplets)} | {name: fingerprint(systems[name]) for name in config.systems}
-    with database.writing() as connection:
+    for name in config.systems:
+        refuse_long(STUDY_OUTPUTS.c.system, name)
+    with database.writing() as connection, pictures.whole_or_none():
         _require_empty(connection)
         practice, made_with = _practice_of(triplets, config), defaultdict[str, set[str]](set)
         for shard in _shards(triplets, {name: systems[name] for name in config.systems}, index):
@@ -204,10 +218,17 @@ def change_rules(database: Database, rules: ExclusionRules, clock: Clock) -> Non
         _freeze(connection, "rules", replace(study, plan=replace(study.plan, rules=rules)), clock())
 
 
+def refuse_if_closed(connection: sa.Connection) -> None:
+    """Raise ClosedError once the study is closed."""
+    if setting(connection, CLOSED_AT) is not None:
+        raise ClosedError("this study is closed and takes no more answers")
+
+
 def open_to_all(database: Database, token: str, clock: Clock) -> None:
-    """Let whoever has a link with this token take part; an earlier open link ends."""
+    """Let whoever has a link with this token take part; an earlier open link ends. ClosedError for a closed study."""
     with database.writing() as connection:
         study_of(connection)
+        refuse_if_closed(connection)
         keep_setting(connection, OPEN_LINK, hashed(token))
         append(connection, "open link", None, clock())
 
@@ -306,6 +327,7 @@ def _add(
     connection: sa.Connection, pictures: Pictures, triplet: Triplet, outputs: Mapping[str, bytes], practice: bool
 ) -> None:
     """An item with its outputs and the attention check's, all of one size in pixels and in bytes."""
+    refuse_long(STUDY_ITEMS.c.triplet_id, triplet.id)
     item = int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(STUDY_ITEMS.c.id), 0))).scalar_one()) + 1
     source = pictures.write(triplet.image)
     size = source.width, source.height

@@ -237,19 +237,19 @@ def test_a_picture_that_is_gone_is_said_and_nothing_can_be_answered(open_site: O
 
 
 def test_two_people_race_for_the_last_slot_and_a_lost_lease_is_told(open_site: OpenSite, open_page: OpenPage) -> None:
-    site = open_site(toy_items(1), lease_seconds=2)
+    site = open_site(toy_items(1), lease_seconds=3)
     pages = [open_page(site.link(name)) for name in ("Ann", "Bob")]
     for page in pages:
         expect(page.locator("#grid[aria-busy=false]").or_(page.get_by_text("with others right now"))).to_be_visible()
     [winner] = [page for page in pages if page.locator("#item").is_visible()]
     [other] = [page for page in pages if page is not winner]
     assert len(site.holders()) == 1
-    other.wait_for_timeout(2500)
+    other.wait_for_timeout(3500)
     with other.expect_response("**/api/assignments") as asked:
         other.evaluate("dispatchEvent(new Event('online'))")  # asks at once
     assert asked.value.json() == {"none": "busy"}  # heartbeats keep the lease
     winner.context.set_offline(True)
-    other.wait_for_timeout(2100)  # the lease is over
+    other.wait_for_timeout(3100)  # the lease is over
     other.evaluate("dispatchEvent(new Event('online'))")
     at_work(other)
     winner.context.set_offline(False)
@@ -535,6 +535,37 @@ def test_an_answer_that_stays_on_the_device_is_sent_once(open_site: OpenSite, op
     type_keys(at_work(page), "1 2 Enter")
     kept(site, page, 3)
     assert set(submissions(site).values()) == {1}
+
+
+def test_a_database_that_hangs_holds_up_no_answer(open_site: OpenSite, open_page: OpenPage) -> None:
+    site = open_site(toy_items(2, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann")))
+    page.evaluate("Object.defineProperty(IDBTransaction.prototype, 'oncomplete', { set() {} })")
+    type_keys(page, "1 2 Enter")
+    kept(site, page, 1)
+
+
+def test_an_answer_that_the_device_could_not_keep_is_a_draft_after_a_reload(
+    open_site: OpenSite, open_page: OpenPage
+) -> None:
+    site = open_site(toy_items(1, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann")))
+    page.context.route("**/api/answers", lambda route: route.abort())
+    page.evaluate("""() => {
+        IDBObjectStore.prototype.put = () => { throw new DOMException("full", "QuotaExceededError"); };
+    }""")
+    type_keys(page, "1 2 Enter")
+    expect(page.locator("#waiting")).to_contain_text("kept until this page is closed")
+    page.reload()
+    at_work(page)
+    page.context.unroute("**/api/answers")
+    expect(page.locator(".answer")).to_have_text("Best 1 · Worst 2")
+    type_keys(page, "Enter")
+    kept(site, page, 1)
+    page.reload()
+    expect(page.get_by_role("heading", name="All done")).to_be_visible()
+    drafts = page.evaluate("Object.keys(localStorage).filter((key) => key.includes('draft'))")
+    assert drafts == []
 
 
 def test_a_fault_in_the_page_stops_no_answer(open_site: OpenSite, open_page: OpenPage) -> None:

@@ -1,10 +1,12 @@
 import { Refused, Unreachable } from "./api.js";
+import { counted } from "./dom.js";
 
 /**
  * Where what waits is kept on this device. Where that fails it fails silently: an answer held by the page alone is sent
  * all the same.
  * @template Waiting
  * @typedef {object} Store
+ * @property {boolean} lasting whether what was kept outlives the page
  * @property {() => Waiting[] | Promise<Waiting[]>} all oldest first
  * @property {(one: Waiting) => void | Promise<void>} put returns when it is kept
  * @property {(one: Waiting) => void | Promise<void>} remove
@@ -19,6 +21,16 @@ import { Refused, Unreachable } from "./api.js";
  * @property {(detail: string) => void} refused for good
  * @property {(error: Refused) => void} ended nobody is signed in any more: what waits stays here
  */
+
+/**
+ * What is said of answers that wait when nobody is signed in any more.
+ * @param {number} count
+ * @param {boolean} lasting whether they outlive the page
+ */
+export function unsent(count, lasting) {
+  const then = lasting ? "kept on this device, and sent when you are signed in again" : "this browser keeps nothing, so that they go with this page";
+  return `${counted(count, "answer")} not sent yet: ${then}.`;
+}
 
 const LONGEST_WAIT_MS = 30_000;
 

@@ -33,6 +33,9 @@ export function waiting(answer, correction) {
  */
 export function storeIn(kept) {
   return {
+    get lasting() {
+      return kept.lasting;
+    },
     all: () => kept.all("outbox"),
     put: (one) => kept.put("outbox", one.key, one),
     remove: (one) => kept.remove("outbox", one.key),

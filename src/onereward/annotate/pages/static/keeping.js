@@ -21,7 +21,7 @@ export class Kept {
     try {
       const opening = indexedDB.open(`onereward-annotate-${person}`, 1);
       opening.onupgradeneeded = () => STORES.forEach((name) => opening.result.createObjectStore(name));
-      return new Kept(await done(opening));
+      return new Kept(await soon(done(opening)));
     } catch {
       return new Kept(null);
     }
@@ -74,7 +74,7 @@ export class Kept {
   async #tried(action) {
     if (this.database === null) return undefined;
     try {
-      return await action(this.database);
+      return await soon(action(this.database));
     } catch {
       this.lasting = false;
       return undefined;
@@ -142,8 +142,20 @@ export class Drafts {
 
 /** @typedef {"outbox" | "past"} Store answers not yet sent; items answered last */
 
+const PATIENCE_MS = 3000;
 /** @type {Store[]} */
 const STORES = ["outbox", "past"];
+
+/**
+ * What comes of it, unless that takes so long that the page had better go on without: some browsers never say.
+ * @template T
+ * @param {Promise<T>} coming
+ * @returns {Promise<T>}
+ */
+function soon(coming) {
+  const late = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error("the browser's database hangs")));
+  return Promise.race([coming, /** @type {Promise<never>} */ (late)]);
+}
 
 /**
  * @template T

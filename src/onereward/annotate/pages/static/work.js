@@ -8,7 +8,7 @@ import { Gallery, hasEnded } from "./gallery.js";
 import { Hand, isAnswered } from "./hand.js";
 import { Drafts, Kept } from "./keeping.js";
 import { Keys } from "./keys.js";
-import { Outbox } from "./outbox.js";
+import { Outbox, unsent } from "./outbox.js";
 import { picturesOf } from "./pictures.js";
 import { Questions, REASONS, SAID, sentence } from "./questions.js";
 import { printProgress, printWaiting } from "./status.js";
@@ -261,7 +261,7 @@ class Work {
     const votes = this.#choices.votes;
     const seconds = Math.ceil(this.#watch.seconds * 100) / 100;
     const answer = { uuid: uuid(), assignment: item.id, seconds, votes };
-    void this.outbox.add(waiting(answer, item.votes !== null)).then(() => this.#drafts.remove(item.id));
+    void this.outbox.add(waiting(answer, item.votes !== null)).then(() => this.kept.lasting && this.#forget(item.id));
     this.#remember({ ...item, votes });
     this.hand.drop(item);
     this.#item = null;
@@ -306,8 +306,17 @@ class Work {
       this.#past = this.#past.filter(({ id }) => id !== answer.assignment);
       this.#tellProblem("This item was taken back before your answer came: it is kept, but not counted.");
     }
+    this.#forget(answer.assignment);
     this.#printWaiting();
     void this.hand.fill();
+  }
+
+  /**
+   * Drop the draft of an item that was answered, but for one that is being corrected by now.
+   * @param {string} item the id
+   */
+  #forget(item) {
+    if (this.#item?.id !== item) this.#drafts.remove(item);
   }
 
   /** @param {Assignment} item */
@@ -324,8 +333,8 @@ class Work {
   #ended() {
     const dialog = byId("ended", HTMLDialogElement);
     const count = this.outbox.waiting.length;
+    say(byId("ended-waiting", HTMLElement), unsent(count, this.kept.lasting));
     byId("ended-waiting", HTMLElement).hidden = count === 0;
-    say(byId("ended-count", HTMLElement), counted(count, "answer"));
     if (!dialog.open) dialog.showModal();
   }
 

@@ -12,12 +12,16 @@ export function storeOf(person) {
   const prefix = `onereward-study-${person}-`;
   const keys = () => Object.keys(localStorage).filter((key) => key.startsWith(prefix));
   let last = 0;
+  let lasting = true;
   return {
+    get lasting() {
+      return lasting;
+    },
     all: () => tried(() => keys().sort().map((key) => JSON.parse(localStorage.getItem(key) ?? ""))) ?? [],
     put: (answer) => {
       last = Math.max(Date.now(), last + 1); // keys are in the order in which answers were given
       const key = `${prefix}${String(last).padStart(16, "0")}-${answer.uuid}`;
-      tried(() => localStorage.setItem(key, JSON.stringify(answer)));
+      lasting = tried(() => (localStorage.setItem(key, JSON.stringify(answer)), true)) ?? false;
     },
     remove: ({ uuid }) => {
       tried(() => keys().filter((key) => key.endsWith(uuid)).forEach((key) => localStorage.removeItem(key)));

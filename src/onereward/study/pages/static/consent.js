@@ -58,9 +58,10 @@ async function takePart() {
   }
 }
 
-/** Become a participant, whose own link is told this once. */
+/** Become a participant, whose own link is told this once; who is one already goes on. */
 async function join() {
-  const { link } = /** @type {{link: string}} */ (await call("POST", "/api/join", { token }));
+  const { link } = /** @type {{link: string | null}} */ (await call("POST", "/api/join", { token }));
+  if (link === null) return location.replace("/study");
   byId("own-link", HTMLInputElement).value = link;
   reveal("keep");
 }

@@ -33,7 +33,7 @@
  * @property {Trial[]} trials the next ones
  * @property {number} done
  * @property {number} total
- * @property {number} break_every answers after which a break is offered; 0 for none
+ * @property {number[]} breaks answers after each of which a break is offered
  *
  * @typedef {object} Answer
  * @property {string} uuid of this request: sent again, it is no second answer

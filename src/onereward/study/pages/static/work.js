@@ -3,7 +3,7 @@ import { call, isPassing, meta, Refused, Unreachable, uuid } from "./api.js";
 import { place as placeNow, submit as send } from "./calls.js";
 import { byId, closable, say } from "./dom.js";
 import { Gallery, hasEnded } from "./gallery.js";
-import { Outbox } from "./outbox.js";
+import { Outbox, unsent } from "./outbox.js";
 import { forget, picturesOf } from "./pictures.js";
 import { Questions } from "./questions.js";
 import { Stage } from "./stage.js";
@@ -12,7 +12,6 @@ import { Stopwatch } from "./stopwatch.js";
 /** @import { Place, Trial } from "./types.js" */
 
 const RETRY_MS = 3000;
-const LAST_STRETCH = 5; // with fewer pages left no break is offered
 const KEYS = "onereward-study-keys";
 
 const screens = ["loading", "broken", "ready", "pause", "trial"].map((id) => byId(id, HTMLElement));
@@ -35,7 +34,7 @@ const outbox = new Outbox(storeOf(meta("person")), send, {
     tell(detail);
     void look();
   },
-  ended: () => byId("ended", HTMLDialogElement).showModal(),
+  ended,
 });
 
 /** @type {Place | null} */
@@ -59,7 +58,7 @@ async function look() {
   try {
     arrive(await placeNow());
   } catch (error) {
-    if (error instanceof Refused && error.ended) return byId("ended", HTMLDialogElement).showModal();
+    if (error instanceof Refused && error.ended) return ended();
     if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
     tell(error.message);
     setTimeout(() => void look(), RETRY_MS);
@@ -83,13 +82,8 @@ function advance() {
   printState();
   if (at?.stage === "ready") return reveal("ready");
   if (trial === undefined) return reveal("loading");
-  if (breakIsDue()) return rest();
+  if (at?.breaks.includes(done()) && rested !== done()) return rest();
   void show(trial);
-}
-
-function breakIsDue() {
-  if (at?.stage !== "work" || at.break_every === 0 || at.total - done() < LAST_STRETCH) return false;
-  return done() > 0 && done() % at.break_every === 0 && rested !== done();
 }
 
 function rest() {
@@ -121,7 +115,7 @@ async function show(trial) {
     stopwatch.start();
   } catch (error) {
     if (shown !== trial) return;
-    if (hasEnded(error)) byId("ended", HTMLDialogElement).showModal();
+    if (hasEnded(error)) ended();
     if (hasEnded(error) || !isPassing(error)) return reveal("broken");
     tell("The pictures do not come: check your connection.");
     setTimeout(() => shown === trial && void show(trial), RETRY_MS);
@@ -188,6 +182,14 @@ function printState() {
   );
 }
 
+/** Nobody is signed in any more. */
+function ended() {
+  say(byId("ended-waiting", HTMLElement), unsent(outbox.waiting.length, outbox.store.lasting));
+  byId("ended-waiting", HTMLElement).hidden = outbox.waiting.length === 0;
+  const dialog = byId("ended", HTMLDialogElement);
+  if (!dialog.open) dialog.showModal();
+}
+
 /** @param {string} words */
 function tell(words) {
   say(problem, words);
@@ -219,7 +221,7 @@ async function change(path, body) {
     await call("POST", path, body);
     return true;
   } catch (error) {
-    if (error instanceof Refused && error.ended) byId("ended", HTMLDialogElement).showModal();
+    if (error instanceof Refused && error.ended) ended();
     else if (error instanceof Refused || error instanceof Unreachable) tell(error.message);
     else throw error;
     return false;
