@@ -10,6 +10,7 @@ import torch
 from benchmarks import batch_edit, flux_size
 
 
+@pytest.mark.soak
 def test_batch_mode_makes_the_images_of_a_loop_over_the_stock_pipeline(tmp_path: Path) -> None:
     found = batch_edit.measure(tmp_path, images=4, rounds=1, batch_size=2)
     assert found["largest difference to stock, grey levels"] <= 1

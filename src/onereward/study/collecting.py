@@ -1,8 +1,7 @@
 """What a participant does: agree, read, practise, take a block, answer it, leave.
 
 Which step somebody is at follows from what is in the database, so that their link goes on at the same place on any
-device. Whose block is not finished and who does not come back loses it to the next who asks, once no other is free.
-Whoever changes something is alone in doing so (see `Database.writing`), and it is committed before the reply;
+device. Whoever changes something is alone in doing so (see `Database.writing`), and it is committed before the reply;
 an answer carries the client's uuid, so that a retry after a lost reply changes nothing more.
 """
 
@@ -23,16 +22,15 @@ from onereward.people.tables import (
     PEOPLE,
     PICTURES,
     STUDY_ANSWERS,
-    STUDY_BLOCKS,
     STUDY_ITEMS,
-    STUDY_OUTPUTS,
     STUDY_PARTICIPANTS,
     STUDY_TRIALS,
 )
 from onereward.study.analysis import BETTER
+from onereward.study.blocks import block_of, finish_block, has_place, leave, take_block
 from onereward.study.criteria import Criterion, SubTask, criteria_of, subtask_of
 from onereward.study.project import CLOSED_AT, OPEN_LINK, refuse_if_closed, study_of
-from onereward.study.trials import PRACTICE, WORK, keep_trials, practice_of, trials_of
+from onereward.study.trials import PRACTICE, keep_trials, practice_of, trials_of
 from onereward.terms import Task
 
 AHEAD = 3
@@ -128,7 +126,7 @@ class Collecting:
         with self._database.reading() as connection:
             if setting(connection, CLOSED_AT) is not None:
                 return Stage.CLOSED
-            return Stage.CONSENT if _has_place(connection, self._clock()) else Stage.FULL
+            return Stage.CONSENT if has_place(connection, self._clock()) else Stage.FULL
 
     def opens(self, token: str) -> bool:
         """Whether this is the token of the study's open link."""
@@ -179,17 +177,15 @@ class Collecting:
             study = study_of(connection)
             refuse_if_closed(connection)
             _refuse_if_gone(connection, person)
-            if _block(connection, person) is not None:
+            if block_of(connection, person) is not None:
                 return
             participant = _participant(connection, person)
             if participant is None or participant.instructed_at is None or _next_trials(connection, person):
                 raise ConflictError("finish what comes before first")
             at = self._clock()
-            block = self._free_block(connection, at)
+            block = take_block(connection, self._persons, person, at)
             if block is None:
                 raise ConflictError("all places in this study are taken: thank you for your interest")
-            values = {"person": person, "claimed_at": at}
-            connection.execute(STUDY_BLOCKS.update().where(STUDY_BLOCKS.c.id == block.id).values(values))
             drawn = trials_of(connection, study.config, person, json.loads(block.pages))
             append(connection, "block", person, at, block=block.id, trials=keep_trials(connection, person, drawn))
 
@@ -218,15 +214,14 @@ class Collecting:
             connection.execute(STUDY_ANSWERS.insert(), rows)
             connection.execute(STUDY_TRIALS.update().where(STUDY_TRIALS.c.id == trial.id).values(answered_at=at))
             if trial.purpose != PRACTICE and not _next_trials(connection, person):
-                mine = STUDY_BLOCKS.c.person == person
-                connection.execute(STUDY_BLOCKS.update().where(mine).values(finished_at=at))
+                finish_block(connection, person, at)
             append(connection, "answer", person, at, **row, values=dict(values))
             return State.ACCEPTED
 
     def withdraw(self, person: str, *, drop: bool) -> None:
         """End the person's part; what then lacks an answer (with `drop` all that was theirs) is a block for another."""
         with self._database.writing() as connection:
-            self._leave(connection, person, drop=drop)
+            leave(connection, self._persons, person, self._clock(), drop=drop)
 
     def may_see(self, person: str, picture: str) -> bool:
         """Whether the picture belongs to what the person is shown."""
@@ -247,38 +242,19 @@ class Collecting:
         if _participant(connection, person) is not None:
             return
         at = self._clock()
-        if not _has_place(connection, at):
+        if not has_place(connection, at):
             raise ConflictError("all places in this study are taken: thank you for your interest")
         connection.execute(STUDY_PARTICIPANTS.insert(), {"person": person, "consented_at": at})
         append(connection, "consent", person, at, consent=hashed(study.config.consent))
 
-    def _free_block(self, connection: sa.Connection, at: float) -> "sa.Row[tuple[object, ...]] | None":
-        """The next block that is nobody's; where there is none, what is left of one whose person has not come back."""
-        free = sa.select(STUDY_BLOCKS).where(STUDY_BLOCKS.c.person.is_(None)).order_by(STUDY_BLOCKS.c.id).limit(1)
-        while (block := connection.execute(free).one_or_none()) is None:
-            away = connection.execute(_lapsed(connection, at)).scalar()
-            if away is None:
-                return None
-            append(connection, "lapse", away, at)
-            self._leave(connection, away, drop=False)
-        return block
-
-    def _leave(self, connection: sa.Connection, person: str, *, drop: bool) -> None:
-        pages = _given_back(connection, person, drop=drop)
-        if pages and setting(connection, CLOSED_AT) is None:
-            kept = json.dumps(pages)
-            [block] = connection.execute(STUDY_BLOCKS.insert().returning(STUDY_BLOCKS.c.id), {"pages": kept}).one()
-            append(connection, "remainder", person, self._clock(), block=block, pages=kept)
-        self._persons.withdraw(connection, person, drop=drop)
-
 
 def _place(connection: sa.Connection, person: str, at: float) -> Place:
-    participant, block = _participant(connection, person), _block(connection, person)
+    participant, block = _participant(connection, person), block_of(connection, person)
     if block is not None and block.finished_at is not None:
         return Place(stage=Stage.FINISHED)
     if setting(connection, CLOSED_AT) is not None:
         return Place(stage=Stage.CLOSED)
-    if block is None and not _has_place(connection, at):
+    if block is None and not has_place(connection, at):
         return Place(stage=Stage.FULL)
     if participant is None:
         return Place(stage=Stage.CONSENT)
@@ -327,23 +303,6 @@ def _shown(connection: sa.Connection, trial: "sa.Row[tuple[object, ...]]") -> Tr
     )
 
 
-def _given_back(connection: sa.Connection, person: str, *, drop: bool) -> list[list[int | str]]:
-    """The pages of the person's that counted until now, or still could, and will not any more."""
-    query = sa.select(PEOPLE.c.withdrawn_at, PEOPLE.c.dropped).where(PEOPLE.c.id == person)
-    before = connection.execute(query).one_or_none()
-    if before is None:
-        return []
-    mine = [STUDY_TRIALS.c.person == person, STUDY_TRIALS.c.purpose == WORK]
-    trials = connection.execute(sa.select(STUDY_TRIALS).where(*mine).order_by(STUDY_TRIALS.c.position)).all()
-    lost = [
-        trial
-        for trial in trials
-        if (before.withdrawn_at is None if trial.answered_at is None else drop and not before.dropped)
-    ]
-    systems = dict(connection.execute(sa.select(STUDY_OUTPUTS.c.picture, STUDY_OUTPUTS.c.system)).all())
-    return [[trial.item, *(systems[picture] for picture in json.loads(trial.shown))] for trial in lost]
-
-
 def _check(allowed: Mapping[str, range], values: Mapping[str, int]) -> None:
     if values.keys() != allowed.keys():
         raise ConflictError(f"expected one answer to each of {', '.join(allowed)}")
@@ -371,31 +330,6 @@ def _answers(connection: sa.Connection, *conditions: "sa.ColumnElement[bool]") -
 def _participant(connection: sa.Connection, person: str) -> "sa.Row[tuple[object, ...]] | None":
     query = sa.select(STUDY_PARTICIPANTS).where(STUDY_PARTICIPANTS.c.person == person)
     return connection.execute(query).one_or_none()
-
-
-def _block(connection: sa.Connection, person: str) -> "sa.Row[tuple[object, ...]] | None":
-    return connection.execute(sa.select(STUDY_BLOCKS).where(STUDY_BLOCKS.c.person == person)).one_or_none()
-
-
-def _has_place(connection: sa.Connection, at: float) -> bool:
-    """Whether a block is nobody's, or could be taken from somebody who has not come back."""
-    free = _count(connection, STUDY_BLOCKS.c.person.is_(None)) > 0
-    return free or connection.execute(_lapsed(connection, at)).first() is not None
-
-
-def _lapsed(connection: sa.Connection, at: float) -> "sa.Select[str]":
-    """Who holds a block that is not finished and was not seen for `lapse_hours`; the longest away first."""
-    hours = study_of(connection).config.lapse_hours
-    seen = sa.func.coalesce(PEOPLE.c.seen_at, STUDY_BLOCKS.c.claimed_at)
-    unanswered = STUDY_TRIALS.c.answered_at.is_(None), STUDY_TRIALS.c.purpose == WORK
-    wanting = sa.exists().where(STUDY_TRIALS.c.person == PEOPLE.c.id, *unanswered)  # not an attention check alone
-    return (
-        sa.select(PEOPLE.c.id)
-        .join(STUDY_BLOCKS, STUDY_BLOCKS.c.person == PEOPLE.c.id)
-        .where(STUDY_BLOCKS.c.finished_at.is_(None), PEOPLE.c.withdrawn_at.is_(None))
-        .where(sa.literal(hours > 0), seen < at - 3600 * hours, wanting)
-        .order_by(seen)
-    )
 
 
 def _refuse_if_gone(connection: sa.Connection, person: str) -> None:
