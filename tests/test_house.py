@@ -152,11 +152,15 @@ def test_reference_is_what_the_parsers_say() -> None:
     assert (ROOT / "docs/reference/cli.md").read_text() == reference(), "run `make docs`"
 
 
-def test_readme_tree_is_the_tree() -> None:
-    tree = re.search(r"```\nsrc/onereward/\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def lines_of_tree(page: str) -> list[str]:
+    tree = re.search(r"```\nsrc/onereward/\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert tree
+    return tree.group(1).splitlines()
+
+
+def test_the_tree_of_every_file_is_the_tree() -> None:
     shown, folder = set(), ""
-    for line in tree.group(1).splitlines():
+    for line in lines_of_tree("DEVELOPERS.md"):
         indent, name = len(line) - len(line.lstrip()), line.split()[0]
         if indent == 2:
             folder = name if name.endswith("/") else ""
@@ -166,6 +170,13 @@ def test_readme_tree_is_the_tree() -> None:
         f"{path.relative_to(PACKAGE).parts[0]}/" for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE
     }
     assert shown == real
+
+
+def test_readme_has_every_folder_as_the_tree_of_every_file_has_it() -> None:
+    every = [line for line in lines_of_tree("DEVELOPERS.md") if re.match(r"  \S", line)]
+    shown = lines_of_tree("README.md")
+    assert shown == [line for line in every if line in shown]
+    assert {line for line in every if line.split()[0].endswith("/")} <= set(shown)
 
 
 def test_readme_commands_parse() -> None:
