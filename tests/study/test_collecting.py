@@ -345,7 +345,6 @@ def test_a_study_needs_what_it_shows(tmp_path: Path) -> None:
     systems["s" * 256] = systems[SYSTEMS[0]]
     with pytest.raises(ValueError, match="got a system of 256 characters, expected 255 at most"):
         new("a", systems=(*SYSTEMS, "s" * 256))
-    assert not (tmp_path / "images").exists()
     new("a")  # what failed has left nothing
     with pytest.raises(ValueError, match="holds a study"):
         new("a")
@@ -353,6 +352,24 @@ def test_a_study_needs_what_it_shows(tmp_path: Path) -> None:
     systems[SYSTEMS[1]] = tmp_path / "others" / SYSTEMS[1]
     with pytest.raises(ValueError, match="were not made from the triplets"):
         new("b")
+
+
+def test_a_study_that_was_stopped_leaves_no_pictures(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path / "inputs", 3)
+    systems = {name: inputs[name] for name in SYSTEMS}
+    config = StudyConfig(systems=SYSTEMS, items_a_block=2, practice=1)
+    plan, images = AnalysisPlan(main=SYSTEMS[0], rules=ExclusionRules()), tmp_path / "images"
+    written: list[int] = []
+
+    def stop(_shards: int) -> None:
+        written.append(len(list(images.rglob("*.png"))))
+        raise KeyboardInterrupt
+
+    with Database(str(tmp_path / "a")) as database:
+        with pytest.raises(KeyboardInterrupt):
+            new_study(database, Pictures(images), inputs["triplets"], systems, config, plan, Clock(), progress=stop)
+        assert written == [3 * 5] and not images.exists()
+        assert new_study(database, Pictures(images), inputs["triplets"], systems, config, plan, Clock()) > 0
 
 
 def test_outputs_made_with_drawn_settings_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
