@@ -27,6 +27,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'onereward' has no attribute {name!r}; it exports {', '.join(__all__)}")
     from importlib import import_module
 
+    if name.startswith("load_"):
+        from onereward.runtime.track import hush_libraries
+
+        hush_libraries()
     return getattr(import_module(_HOME_OF[name]), name)
 
 

@@ -33,7 +33,7 @@ from onereward.recipes.toy import ToyScenes, toy, toy_candidates, toy_probe
 from onereward.recipes.toy_judge import toy_judge
 from onereward.report import Report, ReportInputs, TimeRow, read_report, write_report
 from onereward.runtime.threads import torch_threads
-from onereward.runtime.track import track
+from onereward.runtime.track import hush, track
 from onereward.runtime.workers import worker_processes
 from onereward.select.stage import SelectConfig, select
 from onereward.store.files import write_atomically
@@ -105,7 +105,7 @@ def run_demo(output: Path, config: DemoConfig) -> tuple[Report, Path]:
     Raises ValueError if `output` holds a demo with other settings.
     """
     clock = Clock(output / "clock.json")
-    with torch_threads(1), worker_processes(WORKERS, _quiet) as executor:
+    with torch_threads(1), worker_processes(WORKERS, hush) as executor:
         stages = demo_stages(output, config, executor)
         for number, stage in enumerate(stages, start=1):
             logger.info("[%d/%d] %s", number, len(stages), stage.name)
@@ -255,11 +255,6 @@ def _train_editor(run: Path, judge: str, dynamic: bool, config: DemoConfig) -> N
         probe=toy_probe(config.rl_probe),
     )
     train_rl(recipe, run, sources)
-
-
-def _quiet() -> None:
-    """In a worker: its progress bar would write over the parent's."""
-    logging.getLogger("onereward").setLevel(logging.WARNING)
 
 
 def _steps_taken(run: Path) -> int:

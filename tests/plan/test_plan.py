@@ -165,6 +165,14 @@ def test_a_flux_of_adapters_is_held_in_the_memory_that_the_arithmetic_says() -> 
     assert held_bytes(TINY.config, setup, models) == frozen + 4 * 4 * adapters  # policy, average, two moments
 
 
+def test_adapters_in_bfloat16_are_planned_beside_the_gradients_of_earlier_parts(models: ModelShapes) -> None:
+    """Rollouts cast them, gradients stay float32."""
+    setup = replace(TINY.setup, precision=Precision.BFLOAT16, lora_rank=2, micro_batch=1)
+    assert setup.parts(TINY.config.batch) == 2
+    lines = lines_of(plan(TINY.config, setup, models, CARD))
+    assert (lines["gradients"].count, lines["gradients"].bytes_each) == (lines["policy"].count, 4)
+
+
 def test_references_of_a_pool_cost_no_rollout(models: ModelShapes) -> None:
     found = plan(TINY.config, replace(TINY.setup, reference_pool=4), models, CARD)
     assert not next(phase for phase in found.phases if phase.name == "reference rollout").parts

@@ -21,7 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     toy.add_argument("--output", required=True, metavar="POOL", help="folder to write")
     toy.add_argument("--split", default="train", help="train, validation, test, test_2 or test_3 (default: train)")
     toy.add_argument("--count", type=int, required=True, metavar="N", help="number of triplets")
-    toy.add_argument("--tasks", nargs="+", choices=list(Task), default=list(Task), help="default: all")
+    toy.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=[task.value for task in Task],
+        default=[task.value for task in Task],
+        help="default: all",
+    )
     toy.add_argument("--first", type=int, default=0, metavar="INDEX", help="first scene of the split (default: 0)")
     data_import.add_arguments(whats.add_parser("import", description=data_import.HELP))
     data_split.add_arguments(whats.add_parser("split", description=data_split.HELP))

@@ -30,3 +30,5 @@ def run(args: argparse.Namespace) -> None:
         print(report.to_json())
     else:
         print_summary(report, page, Console())
+        if args.quick:
+            print("This was the quick form: it shows that everything runs, its figures say nothing.")

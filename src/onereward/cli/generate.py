@@ -30,9 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the editor's own for all candidates, as `study` compares editors: none is drawn but the noise",
     )
     drawn = parser.add_argument_group("drawn for each candidate (defaults: around the editor's own settings)")
-    drawn.add_argument("--steps", type=int, nargs="+", metavar="N", help="choices")
-    drawn.add_argument("--guidance", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range")
-    drawn.add_argument("--true-cfg", type=float, nargs="+", metavar="X", help="choices; 1 is none")
+    drawn.add_argument("--steps", type=int, nargs="+", metavar="N", help="sampling steps, one of these numbers each")
+    drawn.add_argument("--guidance", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the guidance")
+    drawn.add_argument(
+        "--true-cfg",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="true classifier-free guidance, one of these each; 1 is none",
+    )
     drawn.add_argument("--noise-scale", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the noise's scale")
     drawn.add_argument("--prompt-drop", type=float, metavar="SHARE", help="share of candidates made without the prompt")
     editor_options.add_execution(parser)

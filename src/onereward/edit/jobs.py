@@ -78,6 +78,8 @@ class EditJob:
     def __post_init__(self) -> None:
         sides = any(getattr(self, side) for side in _SIDES)
         given = sum([self.mask is not None, sides, self.ratio is not None, self.size is not None])
+        if given == 0 and self.task is not Task.EXTEND:
+            raise ValueError(f"task {self.task} got no mask: --mask FILE, in a folder NAME.mask.png beside NAME.png")
         if given != 1 or (self.mask is None and self.task is not Task.EXTEND):
             wanted = "one of sides (left, ...), ratio or size" if self.task is Task.EXTEND else "a mask"
             raise ValueError(f"task {self.task} takes {wanted} and nothing else that says where")

@@ -135,15 +135,17 @@ class AdapterCopies(WholeCopies):
     @contextmanager
     def _cast_at_once(self) -> Iterator[None]:
         """Inside, adapters are the bfloat16 that autocast would else make of each one and of its input, one by one."""
-        single = [weight.data for weight in self._cast]
-        torch._foreach_copy_(self._cast_to, single)
+        single = [(weight.data, weight.grad) for weight in self._cast]
+        torch._foreach_copy_(self._cast_to, [data for data, _ in single])
         for weight, cast in zip(self._cast, self._cast_to, strict=True):
+            weight.grad = None  # that of an earlier part is single, and must not be of another type than its weight
             weight.data = cast
         try:
             yield
         finally:
-            for weight, value in zip(self._cast, single, strict=True):
-                weight.data = value
+            for weight, (data, gradient) in zip(self._cast, single, strict=True):
+                weight.data = data
+                weight.grad = gradient
 
     @contextmanager
     def _start_in_place(self) -> Iterator[None]:

@@ -232,7 +232,13 @@ class _Source:
         return self.inside or self.name
 
     def check_there(self) -> None:
-        """Asks the Hub for a small file of each repository, so that its refusal is met before long work."""
+        """Looks into a folder, and asks the Hub for a small file of each repository: what is wrong is met at once."""
+        config = Path(self.name, self.inside or "", "config.json")
+        if not self.is_whole and not self.is_file and config.is_file():
+            found = json.loads(config.read_text())
+            kind = found.get("_class_name", found.get("model_type"))
+            if kind != FluxTransformer2DModel.__name__:
+                raise ValueError(f"it holds a model of the kind {kind}, no {FluxTransformer2DModel.__name__}")
         if not Path(self.pipeline).is_dir():
             hf_hub_download(self.pipeline, "model_index.json")
         if not self.is_whole and not self.is_file and not Path(self.name).is_dir():

@@ -140,10 +140,10 @@ SUFFIXES: dict[str, type[InputFile]] = {
 
 def open_input(path: Path) -> InputFile:
     """The table in a file; ValueError for an unknown suffix, FileNotFoundError if there is nothing."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path} is no table: expected a name ending in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise FileNotFoundError(2, "no such file", str(path))
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} is no table: expected a name ending in {', '.join(SUFFIXES)}")
     return SUFFIXES[path.suffix.lower()](path)
 
 

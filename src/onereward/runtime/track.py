@@ -18,6 +18,11 @@ def hush_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+def hush() -> None:
+    """In a worker: its progress bar would write over the parent's."""
+    logger.setLevel(logging.WARNING)
+
+
 class Log:
     """`log.jsonl`: one JSON object a step, its `step` counted from 1, flushed as it is written."""
 

@@ -144,7 +144,10 @@ def new_study(
     """
     if plan.main not in config.systems:
         raise ValueError(f"got the main system {plan.main!r}; the systems are {', '.join(config.systems)}")
-    inputs = {"triplets": fingerprint(triplets)} | {name: fingerprint(systems[name]) for name in config.systems}
+    made = {name: fingerprint(systems[name]) for name in config.systems}
+    if len(set(made.values())) < len(made):
+        raise ValueError("two systems have the same candidates: name each one's own folder")
+    inputs = {"triplets": fingerprint(triplets)} | made
     for name in config.systems:
         refuse_long(STUDY_OUTPUTS.c.system, name)
     with database.writing() as connection, pictures.whole_or_none():
@@ -276,7 +279,8 @@ def _practice_of(triplets: Folder, config: StudyConfig) -> set[str]:
     if len(tasks) - config.practice < config.items_a_block:
         raise ValueError(
             f"got {len(tasks)} triplets, expected at least {config.practice + config.items_a_block}: "
-            f"{config.practice} for practice and {config.items_a_block} a block"
+            f"{config.practice} for practice and {config.items_a_block} a block; more triplets, or smaller --block and "
+            "--practice"
         )
     order = sorted(tasks)
     python_generator(config.seed, "practice").shuffle(order)
