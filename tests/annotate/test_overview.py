@@ -154,6 +154,13 @@ def test_the_audit_finds_whatever_was_changed_added_or_taken_away(shared: Projec
     changes += ["UPDATE items SET options = '[[1, \"x\"]]' WHERE id = 1", "UPDATE items SET gold = '{}' WHERE id = 2"]
     changes += ["UPDATE pictures SET content = 'x' WHERE item = 1", "UPDATE claims SET shown = '[2, 1, 0]'"]
     changes += ["UPDATE items SET open = 0 WHERE id = 1", "DELETE FROM slots WHERE item = 4"]
+    freed = "UPDATE slots SET person = NULL, claim = NULL, leased_until = NULL, done_at = NULL WHERE item = 1"
+    changes += [
+        freed,
+        f"UPDATE slots SET person = '{ann}' WHERE item = 4 AND replicate = 0",
+        "UPDATE slots SET purpose = 'late' WHERE item = 1",
+    ]
+    changes += ["INSERT INTO slots (item, replicate, purpose) SELECT item, 9, purpose FROM slots WHERE item = 4"]
     changes += [
         "UPDATE slots SET done_at = 1 WHERE item = 4",
         "UPDATE slots SET claim = 'x' WHERE item = 1 AND done_at > 0",

@@ -186,6 +186,40 @@ def test_of_two_imports_at_once_each_item_is_there_once(
     assert set((tmp_path / "images").rglob("*.png")) == listed
 
 
+def test_gold_that_another_import_has_left_out_is_said(
+    database: Database, pictures: Pictures, pairing: Pairing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write, others = Pictures.write, []
+
+    def late(self: Pictures, image: bytes, size: tuple[int, int] | None = None) -> Picture:
+        if not others:
+            others.append(1)
+            import_items(database, pictures, pairing, CONFIG, clock)
+        return write(self, image, size)
+
+    monkeypatch.setattr(Pictures, "write", late)
+    with pytest.raises(ValueError, match="other gold answers for t1 than at the first import"):
+        import_items(database, Pictures(tmp_path / "images"), pairing, CONFIG, clock, gold(2, 0))
+
+
+def test_an_import_that_was_stopped_leaves_no_pictures(
+    database: Database, pairing: Pairing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write, written = Pictures.write, []
+
+    def stops(self: Pictures, image: bytes, size: tuple[int, int] | None = None) -> Picture:
+        written.append(write(self, image, size))
+        if len(written) == 8:
+            raise KeyboardInterrupt
+        return written[-1]
+
+    monkeypatch.setattr(Pictures, "write", stops)
+    with pytest.raises(KeyboardInterrupt):
+        import_items(database, Pictures(tmp_path / "images"), pairing, CONFIG, clock)
+    assert not (tmp_path / "images").exists()
+    assert import_items(database, Pictures(tmp_path / "images"), pairing, CONFIG, clock) == 4
+
+
 def test_an_id_that_is_too_long_is_said(database: Database, pictures: Pictures, tmp_path: Path) -> None:
     pairing = pairing_of(tmp_path, 1, name="t" * 255)
     with pytest.raises(ValueError, match=r"got a triplet_id of 256 characters, expected 255 at most: ttt"):

@@ -55,6 +55,26 @@ def test_a_killed_process_is_the_environments_fault() -> None:
         launch(2, _be_killed)
 
 
+class _DiesAtItsStart:
+    """In the process that it is sent to."""
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return _die, ()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _never(mesh: Mesh, _what: _DiesAtItsStart) -> None:
+    raise AssertionError("not all were there")
+
+
+def test_a_process_that_is_killed_while_it_starts_is_not_waited_for() -> None:
+    with pytest.raises(OSError, match="a process of the training was killed"):
+        launch(2, _never, _DiesAtItsStart())
+
+
 def test_an_interrupt_leaves_no_traceback_of_the_others(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         launch(2, _stop_early)

@@ -186,7 +186,7 @@ def test_who_comes_too_late_is_told_before_they_agree(made: Made) -> None:
     for name in ("Ann", "Bob"):  # both blocks
         to_block(signed_in(made, name))
     page = stranger.get("/join").text
-    assert "All places are taken" in page and "I agree" not in page
+    assert "All places are taken" in page and "I agree" not in page and "Go on with your pictures" in page
     close(made.database, made.clock, anyway=True)
     page = stranger.get("/join").text
     assert "This study is closed" in page and "I agree" not in page
@@ -199,7 +199,7 @@ def test_by_the_open_link_one_becomes_a_participant(made: Made) -> None:
     for path in ("/api/join", "/api/join/check"):
         assert client.post(path, json={"token": TOKEN}).status_code == 401
     open_to_all(made.database, TOKEN, made.clock)
-    assert client.post("/api/join/check", json={"token": TOKEN}).status_code == 204
+    assert client.post("/api/join/check", json={"token": TOKEN}).status_code == 200
     assert client.post("/api/join/check", json={"token": TOKEN}, headers={"Origin": "http://x"}).status_code == 403
     assert client.get("/api/place").status_code == 401  # nobody has taken part by that
     joined = client.post("/api/join", json={"token": TOKEN})
@@ -212,20 +212,22 @@ def test_by_the_open_link_one_becomes_a_participant(made: Made) -> None:
     assert elsewhere.get("/api/place").json()["stage"] == "instructions"
 
 
-def test_the_open_link_opened_twice_in_one_browser_makes_one_participant(made: Made) -> None:
-    """Whoever is at it goes on; on a shared computer the next one takes part when the one before has finished."""
+def test_who_is_at_the_study_in_this_browser_already_is_told_by_the_open_link(made: Made) -> None:
+    """They go on, unless they are somebody else; nobody is asked when the one before has finished."""
+    check = "/api/join/check"
     client = client_of(made)
     client.headers["Origin"] = "http://study.example"
     open_to_all(made.database, TOKEN, made.clock)
+    assert client.post(check, json={"token": TOKEN}).json() == {"at_it": False}
     client.post("/api/join", json={"token": TOKEN})
-    for _ in range(2):  # another tab
-        assert client.post("/api/join", json={"token": TOKEN}).json() == {"link": None}
+    assert client.post(check, json={"token": TOKEN}).json() == {"at_it": True}
     client.headers["X-CSRF-Token"] = csrf_of(client.cookies["onereward"])
     for step in ("practice", "block"):
         client.post(f"/api/{step}")
     while trials := client.get("/api/place").json()["trials"]:
         client.post("/api/answers", json=answer_to(trials[0]))
-    assert client.post("/api/join", json={"token": TOKEN}).json()["link"] is not None
+    assert client.post(check, json={"token": TOKEN}).json() == {"at_it": False}
+    assert client.post("/api/join", json={"token": TOKEN}).status_code == 200
     assert {entry.name for entry in Persons(made.database).all()} == {"participant 1", "participant 2"}
 
 

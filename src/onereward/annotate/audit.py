@@ -54,22 +54,34 @@ def _audit_votes(connection: sa.Connection) -> None:
 
 
 def _audit_slots(connection: sa.Connection) -> None:
-    """A slot is its claim's, done if that was answered; an item is open while one is not, and has enough of them."""
+    """A slot is its claim's, done if that was answered, and an answered claim's is there; an item has as many slots as
+    it may have, and is open while one of them is not done.
+    """
     if connection.execute(sa.select(ITEMS.c.id).limit(1)).first() is None:
         return
     done = SLOTS.c.done_at.is_not(None)
-    answered = sa.exists().where(VOTES.c.claim == SLOTS.c.claim)
-    another = sa.or_(CLAIMS.c.id.is_(None), CLAIMS.c.person != SLOTS.c.person, CLAIMS.c.item != SLOTS.c.item)
+    answered = sa.exists().where(VOTES.c.claim == SLOTS.c.claim, VOTES.c.purpose == SLOTS.c.purpose)
+    held = sa.or_(SLOTS.c.person.is_not(None), SLOTS.c.claim.is_not(None))
+    own = CLAIMS.c.person == SLOTS.c.person, CLAIMS.c.item == SLOTS.c.item
+    another = sa.and_(held, sa.not_(sa.func.coalesce(sa.and_(*own), sa.false())))
     slots = (
         sa.select(SLOTS.c.item)
         .join(CLAIMS, CLAIMS.c.id == SLOTS.c.claim, isouter=True)
-        .where(sa.or_(sa.and_(SLOTS.c.claim.is_not(None), another), done != answered))
+        .where(sa.or_(another, done != answered))
     )
     of_work = SLOTS.c.item == ITEMS.c.id, SLOTS.c.purpose == WORK
     count = sa.select(sa.func.count()).where(*of_work).scalar_subquery()
-    too_few = sa.and_(ITEMS.c.gold.is_(None), count < project_of(connection).config.annotators)
-    items = sa.select(ITEMS.c.id).where(sa.or_(ITEMS.c.open != sa.exists().where(*of_work, ~done), too_few))
-    if wrong := sorted({*connection.execute(slots).scalars(), *connection.execute(items).scalars()}):
+    config = project_of(connection).config
+    most = config.annotators + config.extra
+    number = sa.and_(ITEMS.c.gold.is_(None), ~count.between(config.annotators, most))
+    items = sa.select(ITEMS.c.id).where(sa.or_(ITEMS.c.open != sa.exists().where(*of_work, ~done), number))
+    counted = (
+        sa.select(CLAIMS.c.item)
+        .join(VOTES, VOTES.c.claim == CLAIMS.c.id)
+        .join(PEOPLE, PEOPLE.c.id == CLAIMS.c.person)
+        .where(VOTES.c.purpose == WORK, ~PEOPLE.c.dropped, ~sa.exists().where(SLOTS.c.claim == CLAIMS.c.id, done))
+    )
+    if wrong := sorted({item for query in (slots, items, counted) for item in connection.execute(query).scalars()}):
         raise ValueError(
             f"what is wanted of whom does not follow from what was given out and answered: {len(wrong)} items differ, "
             f"such as {wrong[0]}"

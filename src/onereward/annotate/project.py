@@ -109,10 +109,13 @@ def import_items(
         with database.reading() as connection:
             new = _without(connection, pairing.fingerprints["candidates"], shard)
         # Pictures take long: they are written before the transaction, while people go on answering.
-        items = [_written(pictures, triplet, candidates, gold.get(triplet.id)) for triplet, candidates in new]
+        with pictures.whole_or_none():
+            items = [_written(pictures, triplet, candidates, gold.get(triplet.id)) for triplet, candidates in new]
         with database.writing() as connection:
             left = {triplet.id for triplet, _ in _without(connection, pairing.fingerprints["candidates"], new)}
-            mine = [item for item in items if item.triplet.id in left]  # another import may have had the same idea
+            if len(left) < len(new):  # another import has had the same idea
+                _refuse_new_gold(connection, pairing.fingerprints["candidates"], gold)
+            mine = [item for item in items if item.triplet.id in left]
             numbers = [_add(connection, pictures, pairing.fingerprints["candidates"], config, item) for item in mine]
             if numbers:
                 append(connection, "items", None, clock(), items=contents_of(connection, since=numbers[0]))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -92,11 +93,11 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
     with tempfile.TemporaryDirectory() as folder:
         meeting_point = str(Path(folder) / "processes")
         context = multiprocessing.get_context("spawn")
-        errors = context.SimpleQueue()
+        errors, begun = context.SimpleQueue(), context.Semaphore(0)
         others = [
             context.Process(
                 target=_join_in,
-                args=(errors, rank, processes, meeting_point, torch.get_num_threads(), work, arguments, options),
+                args=(errors, begun, rank, processes, meeting_point, torch.get_num_threads(), work, arguments, options),
                 daemon=True,
             )
             for rank in range(1, processes)
@@ -104,6 +105,7 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
         for other in others:
             other.start()
         try:
+            _await(others, begun)
             return _in_group(0, processes, meeting_point, work, arguments, options)
         except RuntimeError as error:  # what a collective raises when the other side is gone
             raise _cause(error, others, errors) from error
@@ -111,6 +113,14 @@ def launch(processes: int, work: Callable[Concatenate[Mesh, P], T], /, *argument
             for other in others:
                 other.join(timeout=10)
                 other.kill()
+
+
+def _await(others: "Sequence[BaseProcess]", begun: Semaphore) -> None:
+    """Return when all have begun: who waits for one that died at its start, where processes meet, waits for ever."""
+    for _ in others:
+        while not begun.acquire(timeout=0.1):
+            if not all(other.is_alive() for other in others):
+                raise RuntimeError("a process of the training has ended before it had begun")
 
 
 def _join_torchrun() -> None:
@@ -154,6 +164,7 @@ def _cause(error: RuntimeError, others: "Sequence[BaseProcess]", errors: "Simple
 
 def _join_in(
     errors: "SimpleQueue[BaseException]",
+    begun: Semaphore,
     rank: int,
     size: int,
     meeting_point: str,
@@ -166,6 +177,7 @@ def _join_in(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; rank 0 alone reports it
     torch.set_num_threads(threads)
     hush_libraries()
+    begun.release()
     try:
         _in_group(rank, size, meeting_point, work, arguments, options)
     except BaseException as error:

@@ -69,7 +69,7 @@ def join_page(request: Request, rooms: Rooms) -> HTMLResponse:
     """Asks a stranger who has the open link for their consent, if there is still a place for them."""
     stage = rooms.collecting.stage_of_newcomers()
     if stage in _ENDS:
-        return _end(request, stage)
+        return _end(request, stage, newcomer=stage is Stage.FULL)
     return _consent(request, rooms)
 
 
@@ -99,27 +99,28 @@ def status_page(request: Request, rooms: Rooms, who: Admin) -> HTMLResponse:
 
 @_routes.post("/api/join", dependencies=[Depends(stranger)], responses=problems(409, 410))
 def join(request: Request, response: Response, rooms: Rooms, body: Token) -> bodies.Joined:
-    """Agree to take part, by the study's open link: a new participant, signed in, and their own link.
-
-    Who is at it in this browser already, in another tab perhaps, goes on; who has finished leaves it to somebody else.
-    """
-    gate, who = gate_of(request), gate_of(request).known(request)
-    if who is not None and who.role == Role.PARTICIPANT and rooms.collecting.place(who.id).stage not in _ENDS:
-        return bodies.Joined(link=None)
+    """Agree to take part, by the study's open link: a new participant, signed in, and their own link."""
     own = rooms.collecting.join(body.token)
     if own is None:
         raise HTTPException(401, "this link is not valid, or no longer")
     found = rooms.persons.sign_in(own)
     assert found is not None
+    gate = gate_of(request)
     gate.start_session(request, response, found[1])
     return bodies.Joined(link=gate.link(request, own))
 
 
-@_routes.post("/api/join/check", status_code=204, dependencies=[Depends(stranger)])
-def check_open_link(rooms: Rooms, body: Token) -> None:
-    """Whether the study's open link is right, before anybody reads what they agree to; keeps nothing."""
+@_routes.post("/api/join/check", dependencies=[Depends(stranger)])
+def check_open_link(request: Request, rooms: Rooms, body: Token) -> bodies.Checked:
+    """Whether the study's open link is right, before anybody reads what they agree to; keeps nothing.
+
+    Somebody may be at the study in this browser already: they, or who shares the computer with them, say which it is.
+    """
     if not rooms.collecting.opens(body.token):
         raise HTTPException(401, "this link is not valid, or no longer")
+    who = gate_of(request).known(request)
+    at_it = who is not None and who.role == Role.PARTICIPANT and rooms.collecting.place(who.id).stage not in _ENDS
+    return bodies.Checked(at_it=at_it)
 
 
 @_routes.get("/api/place")
@@ -232,11 +233,11 @@ def _consent(request: Request, rooms: _Rooms, who: Person | None = None) -> HTML
     return pages_of(request).page("consent.html", request, who, joins=who is None, consent=consent)
 
 
-def _end(request: Request, stage: Stage) -> HTMLResponse:
-    """A page from which nothing goes on."""
+def _end(request: Request, stage: Stage, *, newcomer: bool = False) -> HTMLResponse:
+    """A page from which nothing goes on, but for who is no newcomer after all."""
     heading, text = _ENDS[stage]
     finished = stage is Stage.FINISHED
-    return pages_of(request).page("end.html", request, heading=heading, text=text, finished=finished)
+    return pages_of(request).page("end.html", request, heading=heading, text=text, finished=finished, newcomer=newcomer)
 
 
 _ENDS: dict[Stage, tuple[str, list[str]]] = {

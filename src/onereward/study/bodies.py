@@ -49,9 +49,15 @@ class Withdrawal(Body):
 
 
 class Joined(BaseModel):
-    """A new participant's own link, which is told this once; none for who takes part already."""
+    """A new participant's own link, which is told this once."""
 
-    link: str | None
+    link: str
+
+
+class Checked(BaseModel):
+    """Of who comes by the open link: whether somebody is at the study in this browser already."""
+
+    at_it: bool
 
 
 class OptionShown(BaseModel):

@@ -144,12 +144,12 @@ def new_study(
     """
     if plan.main not in config.systems:
         raise ValueError(f"got the main system {plan.main!r}; the systems are {', '.join(config.systems)}")
+    for name in config.systems:
+        refuse_long(STUDY_OUTPUTS.c.system, name)
     made = {name: fingerprint(systems[name]) for name in config.systems}
     if len(set(made.values())) < len(made):
         raise ValueError("two systems have the same candidates: name each one's own folder")
     inputs = {"triplets": fingerprint(triplets)} | made
-    for name in config.systems:
-        refuse_long(STUDY_OUTPUTS.c.system, name)
     with database.writing() as connection, pictures.whole_or_none():
         _require_empty(connection)
         practice, made_with = _practice_of(triplets, config), defaultdict[str, set[str]](set)

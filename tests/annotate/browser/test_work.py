@@ -571,6 +571,29 @@ def test_an_answer_that_the_device_could_not_keep_is_a_draft_after_a_reload(
     page.wait_for_function("!Object.keys(localStorage).some((key) => key.includes('draft'))")
 
 
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_correction_that_was_begun_is_there_after_a_reload(
+    open_site: OpenSite, open_page: OpenPage, sent: bool
+) -> None:
+    """The answer that it corrects is still on its way, or comes to be known when the page is there again."""
+    site = open_site(toy_items(2, task=Task.REMOVE))
+    page = at_work(open_page(site.link("Ann")))
+    page.context.route("**/api/answers", lambda route: route.abort())
+    type_keys(page, "1 2 Enter u 4 3")
+    expect(page.locator(".answer")).to_have_text("Best 4 · Worst 3")
+    if sent:
+        page.context.unroute("**/api/answers")
+        kept(site, page, 1)
+    page.reload()
+    at_work(page)
+    page.context.unroute("**/api/answers")
+    expect(page.locator("#correcting")).to_be_visible()
+    expect(page.locator(".answer")).to_have_text("Best 4 · Worst 3")
+    type_keys(page, "Enter")
+    kept(site, page, 2)
+    assert list(submissions(site).values()) == [2] and site.votes()[-1].best != site.votes()[0].best
+
+
 def test_a_fault_in_the_page_stops_no_answer(open_site: OpenSite, open_page: OpenPage) -> None:
     site = open_site(toy_items(2, task=Task.REMOVE))
     page = at_work(open_page(site.link("Ann")))

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from onereward.cli.main import main
-from onereward.people.persons import Role
+from onereward.people.persons import Persons, Role
 from onereward.people.tables import STUDY_ITEMS
 from onereward.study.closing import status_of
 from onereward.study.project import open_to_all
@@ -365,6 +365,26 @@ def test_an_open_link_that_does_not_work_is_told_at_once(tmp_path: Path, open_pa
             check_accessible(page)
         page.goto(f"{url}/join#{'o' * 32}")  # in the same tab
         expect(page.get_by_role("checkbox")).to_be_visible()
+
+
+def test_by_the_open_link_once_more_one_goes_on_or_is_somebody_else(tmp_path: Path, open_page: OpenPage) -> None:
+    with study(tmp_path, items=2, answers=3) as made, serving(made) as url:
+        open_to_all(made.database, "o" * 32, made.clock)
+        page = open_page(f"{url}/join#{'o' * 32}")
+        page.get_by_role("checkbox").check()
+        page.get_by_role("button", name="Take part").click()
+        expect(page.get_by_role("heading", name="Keep your link")).to_be_visible()
+        tab = page.context.new_page()
+        tab.goto(f"{url}/join#{'o' * 32}")
+        expect(tab.get_by_role("heading", name="Is it you?")).to_be_focused()
+        check_accessible(tab)
+        tab.get_by_role("button", name="I am somebody else").click()
+        expect(tab.get_by_role("checkbox")).to_be_visible()
+        tab.goto(f"{url}/nothing")
+        tab.goto(f"{url}/join#{'o' * 32}")
+        tab.get_by_role("link", name="That is me: go on").click()
+        expect(tab.get_by_role("heading", name="What you will do")).to_be_visible()
+        assert len(Persons(made.database).all()) == 1
 
 
 def test_other_pages(tmp_path: Path, open_page: OpenPage) -> None:

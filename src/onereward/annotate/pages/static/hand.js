@@ -165,6 +165,15 @@ export class Hand {
  * @param {Answers} outbox
  * @param {string} item
  */
-export function isAnswered({ waiting }, item) {
+function isAnswered({ waiting }, item) {
   return waiting.some(({ answer }) => answer.assignment === item);
+}
+
+/**
+ * Whether the correction of an item waits to be sent.
+ * @param {Answers} outbox
+ * @param {string} item
+ */
+export function isCorrected({ waiting }, item) {
+  return waiting.some(({ answer, correction }) => correction && answer.assignment === item);
 }

@@ -21,7 +21,7 @@ export class Kept {
     try {
       const opening = indexedDB.open(`onereward-annotate-${person}`, 1);
       opening.onupgradeneeded = () => STORES.forEach((name) => opening.result.createObjectStore(name));
-      return new Kept(await soon(done(opening)));
+      return new Kept(await done(opening));
     } catch {
       return new Kept(null);
     }
@@ -54,7 +54,7 @@ export class Kept {
    * @param {unknown} value
    */
   async put(store, key, value) {
-    await this.#tried((database) => written(database, store, (values) => values.put(value, key)));
+    await this.#tried((database) => soon(written(database, store, (values) => values.put(value, key))));
   }
 
   /**
@@ -62,7 +62,7 @@ export class Kept {
    * @param {string} key
    */
   async remove(store, key) {
-    await this.#tried((database) => written(database, store, (values) => values.delete(key)));
+    await this.#tried((database) => soon(written(database, store, (values) => values.delete(key))));
   }
 
   /**
@@ -74,7 +74,7 @@ export class Kept {
   async #tried(action) {
     if (this.database === null) return undefined;
     try {
-      return await soon(action(this.database));
+      return await action(this.database);
     } catch {
       this.lasting = false;
       return undefined;
@@ -147,10 +147,10 @@ const PATIENCE_MS = 3000;
 const STORES = ["outbox", "past"];
 
 /**
- * What comes of it, unless that takes so long that the page had better go on without: some browsers never say.
- * @template T
- * @param {Promise<T>} coming
- * @returns {Promise<T>}
+ * Returns when it is written, or throws when that takes so long that the page had better go on: some browsers never say.
+ * What is read is waited for: an answer that is not found would be sent after a newer one.
+ * @param {Promise<void>} coming
+ * @returns {Promise<void>}
  */
 function soon(coming) {
   const late = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error("the browser's database hangs")));

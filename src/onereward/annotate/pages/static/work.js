@@ -5,7 +5,7 @@ import { Choices, isAnswered as hasAnswer } from "./choices.js";
 import { Controls } from "./controls.js";
 import { announce, byId, closable, counted, duration, part, say } from "./dom.js";
 import { Gallery, hasEnded } from "./gallery.js";
-import { Hand, isAnswered } from "./hand.js";
+import { Hand, isCorrected } from "./hand.js";
 import { Drafts, Kept } from "./keeping.js";
 import { Keys } from "./keys.js";
 import { Outbox, unsent } from "./outbox.js";
@@ -14,7 +14,8 @@ import { Questions, REASONS, SAID, sentence } from "./questions.js";
 import { printProgress, printWaiting } from "./status.js";
 import { Stopwatch } from "./stopwatch.js";
 
-/** @import { Accepted, Answer, Assignment, Progress, Reason } from "./types.js" */
+/** @import { Waiting } from "./answers.js" */
+/** @import { Accepted, Assignment, Progress, Reason } from "./types.js" */
 
 const REMEMBERED = 5; // items that can be corrected after submitting
 const STEP = 0.1; // of what is seen, that a key moves by
@@ -69,7 +70,7 @@ class Work {
     this.kept = kept;
     this.outbox = new Outbox(storeIn(kept), send, {
       changed: () => this.#printWaiting(),
-      settled: (accepted, { answer }) => this.#settled(accepted, answer),
+      settled: (accepted, one) => this.#settled(accepted, one),
       refused: (detail) => this.#tellProblem(`An answer was not accepted. ${detail}`),
       ended: () => this.#ended(),
     });
@@ -101,7 +102,7 @@ class Work {
       return;
     }
     for (const item of this.#drafts.items) {
-      if (item.votes !== null && !isAnswered(this.outbox, item.id)) this.hand.putFirst(item);
+      if (item.votes !== null && !isCorrected(this.outbox, item.id)) this.hand.putFirst(item);
       else if (!this.hand.items.some(({ id }) => id === item.id)) this.#drafts.remove(item.id);
     }
     this.#handChanged();
@@ -261,7 +262,8 @@ class Work {
     const votes = this.#choices.votes;
     const seconds = Math.ceil(this.#watch.seconds * 100) / 100;
     const answer = { uuid: uuid(), assignment: item.id, seconds, votes };
-    void this.outbox.add(waiting(answer, item.votes !== null)).then(() => this.kept.lasting && this.#forget(item.id));
+    const one = waiting(answer, item.votes !== null);
+    void this.outbox.add(one).then(() => this.kept.lasting && this.#forget(one));
     this.#remember({ ...item, votes });
     this.hand.drop(item);
     this.#item = null;
@@ -298,25 +300,26 @@ class Work {
 
   /**
    * @param {Accepted} accepted
-   * @param {Answer} answer
+   * @param {Waiting} one
    */
-  #settled({ state, progress }, answer) {
+  #settled({ state, progress }, one) {
     this.#progress = progress;
     if (state === "late") {
-      this.#past = this.#past.filter(({ id }) => id !== answer.assignment);
+      this.#past = this.#past.filter(({ id }) => id !== one.answer.assignment);
       this.#tellProblem("This item was taken back before your answer came: it is kept, but not counted.");
     }
-    this.#forget(answer.assignment);
+    this.#forget(one);
     this.#printWaiting();
     void this.hand.fill();
   }
 
   /**
-   * Drop the draft of an item that was answered, but for one that is being corrected by now.
-   * @param {string} item the id
+   * Drop the draft of what was answered, but not that of a correction that was begun since.
+   * @param {Waiting} one
    */
-  #forget(item) {
-    if (this.#item?.id !== item) this.#drafts.remove(item);
+  #forget({ answer: { assignment }, correction }) {
+    const begun = this.#item?.id === assignment || (!correction && this.#drafts.of(assignment)?.item.votes !== null);
+    if (!begun) this.#drafts.remove(assignment);
   }
 
   /** @param {Assignment} item */

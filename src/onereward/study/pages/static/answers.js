@@ -21,7 +21,7 @@ export function storeOf(person) {
     put: (answer) => {
       last = Math.max(Date.now(), last + 1); // keys are in the order in which answers were given
       const key = `${prefix}${String(last).padStart(16, "0")}-${answer.uuid}`;
-      lasting = tried(() => (localStorage.setItem(key, JSON.stringify(answer)), true)) ?? false;
+      lasting &&= tried(() => (localStorage.setItem(key, JSON.stringify(answer)), true)) ?? false;
     },
     remove: ({ uuid }) => {
       tried(() => keys().filter((key) => key.endsWith(uuid)).forEach((key) => localStorage.removeItem(key)));

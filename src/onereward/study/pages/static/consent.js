@@ -8,7 +8,7 @@ const button = byId("take-part", HTMLButtonElement);
 const joins = form.dataset.joins === "yes";
 let token = "";
 
-/** Take the open link's token out of the address, which the history keeps, and ask whether it is right. */
+/** Take the open link's token out of the address, which the history keeps; ask whether it is right, and who comes. */
 async function readLink() {
   if (!byId("keep", HTMLElement).hidden) return; // the person's own link is told once
   token = location.hash.slice(1);
@@ -16,7 +16,8 @@ async function readLink() {
   if (token === "") return reveal("lost");
   reveal("ask");
   try {
-    await call("POST", "/api/join/check", { token });
+    const { at_it } = /** @type {{at_it: boolean}} */ (await call("POST", "/api/join/check", { token }));
+    if (at_it) reveal("known");
   } catch (error) {
     if (isWrongLink(error)) reveal("lost"); // what else went wrong is told to whoever takes part
   }
@@ -29,10 +30,10 @@ function isWrongLink(error) {
 
 /**
  * Show one of the parts; the focus goes to the heading of one that takes another's place.
- * @param {"ask" | "lost" | "keep"} id
+ * @param {"ask" | "known" | "lost" | "keep"} id
  */
 function reveal(id) {
-  for (const part of ["ask", "lost", "keep"]) byId(part, HTMLElement).hidden = part !== id;
+  for (const part of ["ask", "known", "lost", "keep"]) byId(part, HTMLElement).hidden = part !== id;
   document.getElementById(`${id}-title`)?.focus();
 }
 
@@ -58,10 +59,9 @@ async function takePart() {
   }
 }
 
-/** Become a participant, whose own link is told this once; who is one already goes on. */
+/** Become a participant, whose own link is told this once. */
 async function join() {
-  const { link } = /** @type {{link: string | null}} */ (await call("POST", "/api/join", { token }));
-  if (link === null) return location.replace("/study");
+  const { link } = /** @type {{link: string}} */ (await call("POST", "/api/join", { token }));
   byId("own-link", HTMLInputElement).value = link;
   reveal("keep");
 }
@@ -79,6 +79,7 @@ copy?.addEventListener("click", async () => {
 });
 
 if (joins) {
+  byId("another", HTMLButtonElement).addEventListener("click", () => reveal("ask"));
   addEventListener("hashchange", () => void readLink()); // another link, opened in the same tab
   void readLink();
 }

@@ -171,7 +171,8 @@ function printState() {
     say(byId("trial-number", HTMLElement), title);
   }
   const count = outbox.waiting.length;
-  const words = `No connection: ${count} answer${count === 1 ? " is" : "s are"} kept on this device and sent later`;
+  const where = outbox.store.lasting ? "on this device and" : "until this page is closed, and";
+  const words = `No connection: ${count} answer${count === 1 ? " is" : "s are"} kept ${where} sent later`;
   const cut = outbox.trouble === "cut";
   say(byId("network", HTMLElement), cut && count > 0 ? words : "");
   const waiting = at?.stage !== "ready" && open().length === 0 && cut;
