@@ -245,6 +245,8 @@ def test_somebody_leaves(made: Made) -> None:
         ({}, ["You judge the result", "up to 12 pages", "What is asked</h2>"], ["Some people", "A break"]),
         ({"rates": False, "comparisons": (SYSTEMS,)}, ["You see two results", "up to 6 pages"], ["What is asked"]),
         ({"comparisons": (SYSTEMS,), "practice": 2}, ["which of two is better; practice shows both"], ["You see two"]),
+        ({"check_every": 3}, ["paying attention"], []),
+        ({"check_every": 13}, [], ["paying attention"]),  # one page more than a block has
         ({"break_every": 7}, ["A break is offered every 7 pages"], []),
         ({"break_every": 8}, [], ["A break"]),  # four pages before the end
     ],

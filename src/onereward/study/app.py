@@ -261,6 +261,7 @@ def _told(config: StudyConfig, outline: Outline) -> dict[str, object]:
         "compares": bool(config.comparisons),
         "count": outline.pages,
         "practice": config.practice,
+        "checks": outline.checks,
         "break_every": config.break_every if bodies.breaks_of(outline.pages, config.break_every) else 0,
         "minutes": max(5, 5 * round(outline.pages * _SECONDS_A_PAGE[config.rates] / 300)),
         "questions": [vars(question) | {"graded": question.kind is Kind.GRADED} for question in asked],

@@ -119,9 +119,10 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What participants are told beforehand: the most pages a block has, attention checks among them; what is asked."""
+    """What participants are told beforehand: the most pages a block has, how many of them are checks; what is asked."""
 
     pages: int
+    checks: int
     criteria: tuple[Criterion, ...]
 
 
@@ -190,8 +191,10 @@ def outline_of(connection: sa.Connection) -> Outline:
     pages = max(len(json.loads(block)) for block in connection.execute(sa.select(STUDY_BLOCKS.c.pages)).scalars())
     items = connection.execute(sa.select(STUDY_ITEMS.c.task, STUDY_ITEMS.c.prompt))
     asked = {criterion for item in items for criterion in criteria_of(subtask_of(Task(item.task), item.prompt))}
+    checks = pages // config.check_every if config.check_every else 0
     return Outline(
-        pages=pages + (pages // config.check_every if config.check_every else 0),
+        pages=pages + checks,
+        checks=checks,
         criteria=tuple(criterion for criterion in Criterion if criterion in asked),
     )
 

@@ -429,6 +429,10 @@ class Work {
 
   #listen() {
     closable(byId("ended", HTMLDialogElement));
+    for (const id of ["help", "keys"]) {
+      const goOn = () => this.#item && this.#questions.focus(this.#choices.current); // not the button: Enter submits
+      byId(id, HTMLDialogElement).addEventListener("close", goOn);
+    }
     byId("again", HTMLButtonElement).addEventListener("click", () => this.#item && this.#show(this.#item));
     byId("sign-out", HTMLButtonElement).addEventListener("click", () => void this.#signOut());
     byId("problem-close", HTMLButtonElement).addEventListener("click", () => {
