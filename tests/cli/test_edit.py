@@ -123,7 +123,7 @@ def test_an_extend_keeps_the_picture_within_the_larger_one(
     [
         (("--task", "extend"), "task extend takes one of sides"),
         (("--task", "extend", "--ratio", "2:1", "--left", "3"), "task extend takes one of sides"),
-        (("--task", "fill"), "task fill takes a mask"),
+        (("--task", "fill"), "task fill got no mask: --mask FILE"),
         (("--task", "fill", "--left", "3"), "task fill takes a mask"),
         (("--task", "extend", "--ratio", "2x1"), "got '2x1', expected two whole numbers such as 16:9"),
         (("--task", "extend", "--size", "30x30"), "only adds pixels"),

@@ -55,7 +55,7 @@ def test_a_row_of_text_is_a_job() -> None:
         ({"task": "paint"}, "unknown task 'paint'; the tasks are fill"),
         ({"task": None}, "the field task is missing"),
         ({"colour": "red"}, "unknown field colour; the fields are image, task, mask"),
-        ({"mask": None}, "task fill takes a mask and nothing else"),
+        ({"mask": None}, "task fill got no mask: --mask FILE"),
         ({"left": 3}, "task fill takes a mask and nothing else"),
         ({"prompt": None}, "task fill got an empty prompt"),
         ({"prompt": 5}, "got prompt 5, expected text"),
