@@ -171,8 +171,8 @@ class Found:
             "failed": len(self.failed),
             "lost": self.lost(connection),
             "double-assigned": self.double(connection),
-            "claim p95, ms": round(1000 * within(self.claims), 1),
-            "answer p95, ms": round(1000 * within(self.answers), 1),
+            "claim p95, ms": round(1000 * p95(self.claims), 1),
+            "answer p95, ms": round(1000 * p95(self.answers), 1),
         }
 
 
@@ -267,9 +267,9 @@ def fill(
         append(connection, "items", None, time.time(), items=contents_of(connection))
 
 
-def within(seconds: Sequence[float], percent: int = 95) -> float:
-    """The time within which that many of 100 were done."""
-    return sorted(seconds)[max(0, -(-percent * len(seconds) // 100) - 1)]
+def p95(seconds: Sequence[float]) -> float:
+    """The time within which 95 of 100 were done."""
+    return sorted(seconds)[max(0, -(-95 * len(seconds) // 100) - 1)]
 
 
 def _timed(into: list[float], act: Callable[[], _Result]) -> _Result:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.claims import Found, blast, within
+from benchmarks.claims import Found, blast, p95
 from onereward.people.persons import Persons
 from onereward.study.closing import status_of
 from onereward.study.project import open_to_all
@@ -27,16 +27,16 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("people", "items", "seconds", "rate", "percent"),
-    [(10, 8, 3.0, 8.0, 50), pytest.param(40, 10, 60.0, 2.2, 95, marks=pytest.mark.soak)],
+    ("people", "items", "seconds", "rate", "is_long"),
+    [(10, 8, 3.0, 8.0, False), pytest.param(40, 10, 60.0, 2.2, True, marks=pytest.mark.soak)],
 )
 def test_a_crowd_waits_little_and_loses_nothing(
-    disk: str, tmp_path: Path, people: int, items: int, seconds: float, rate: float, percent: int
+    disk: str, tmp_path: Path, people: int, items: int, seconds: float, rate: float, is_long: bool
 ) -> None:
     """Over HTTP, of the real server: first 2 pages a second in all, then as many as go, to the end.
 
     For that some more come by the open link, twice as many as there are blocks left. As for annotators, the short form
-    has more pages a second, and holds what most wait.
+    has more pages a second, and prints how long they wait.
     """
     late, blocks = people // 5 * 2, people + people // 5
     with study(tmp_path, place=disk, items=items, answers=blocks, practice=2, check_every=10) as made:
@@ -49,7 +49,7 @@ def test_a_crowd_waits_little_and_loses_nothing(
             crowd[names[0]].took.clear()  # a server's first answers
             every.append(paced := blast(crowd.__getitem__, names, seconds, pause=people / rate))
             took = _took(crowd.values())
-            waits = [within(took[path], percent) for path in ("/api/place", "/api/answers")]
+            waits = [p95(took[path]) for path in ("/api/place", "/api/answers")]
             told = {"paced": _figures(paced, crowd.values())}
             with ThreadPoolExecutor(late) as pool:
                 joined = list(
@@ -64,7 +64,7 @@ def test_a_crowd_waits_little_and_loses_nothing(
         status = status_of(made.database)
         assert status.claimed == status.finished == status.blocks == blocks and status.answers == status.wanted
         assert [one.end for one in crowd.values()].count("full") == people + late - blocks
-    assert max(waits) <= 0.1
+    assert not is_long or max(waits) <= 0.1
 
 
 def test_those_who_join_at_once_have_names_of_their_own(place: str, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_those_who_join_at_once_have_names_of_their_own(place: str, tmp_path: Pa
 
 def _figures(found: Found, crowd: Collection[Participant]) -> dict[str, float]:
     """How fast it went, and how long each path took; the times are forgotten then."""
-    waits = {f"{path} p95, ms": round(1000 * within(seconds), 1) for path, seconds in _took(crowd).items()}
+    waits = {f"{path} p95, ms": round(1000 * p95(seconds), 1) for path, seconds in _took(crowd).items()}
     for one in crowd:
         one.took.clear()
     return {"pages a second": round(len(found.acknowledged) / found.seconds, 1), **waits}
